@@ -1,0 +1,36 @@
+# make demo and make test set everything up by themselves.
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+export HF_HUB_DISABLE_TELEMETRY := 1
+
+.PHONY: help demo test check format bench clean
+
+help:  ## Show this list.
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
+
+$(INSTALLED): pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test,dev]'
+	@touch $@
+
+demo: $(INSTALLED)  ## Set up, then train the small world's models and show the table and the page.
+	$(BIN)/steerclear demo
+
+test: $(INSTALLED)  ## Set up, then run the tests.
+	$(BIN)/pytest
+
+check: $(INSTALLED)  ## Lint, format and types.
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(INSTALLED)  ## Apply the formatter and the safe fixes of the linter.
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(INSTALLED)  ## Run the benchmarks; results are printed as JSON lines.
+	$(BIN)/python benchmarks/bench_step.py
+
+clean:  ## Remove the environment, caches and outputs.
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis runs demo-out

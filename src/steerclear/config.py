@@ -1,0 +1,246 @@
+"""From YAML and ``--key value`` overrides to a tree of dataclasses. All problems are collected and raised together."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+
+from steerclear.errors import ConfigError, did_you_mean
+
+Tree = dict[str, Any]
+Kind = TypeVar("Kind")
+
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+
+
+def load_yaml(path: Path) -> Tree:
+    """Read a YAML file whose top level is a mapping.
+
+    Raises:
+        ConfigError: the file is missing, is not YAML, or is not a mapping.
+    """
+    try:
+        value = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: recipe cannot be read ({error.strerror}). Check the path.") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not valid YAML: {error}") from error
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise ConfigError(
+            f"{path}: got a {type(value).__name__} at the top, expected sections like 'model:' and 'data:'."
+        )
+    return value
+
+
+def parse_overrides(arguments: Sequence[str]) -> list[tuple[str, Any]]:
+    """Turn ``["--data.seed", "3", "--lora=null"]`` into ``[("data.seed", 3), ("lora", None)]``.
+
+    Values are read as YAML, so lists and mappings work; ``1e-4`` is a number.
+
+    Raises:
+        ConfigError: an argument does not start with ``--`` or has no value.
+    """
+    pairs = []
+    rest = list(arguments)
+    while rest:
+        argument = rest.pop(0)
+        if not argument.startswith("--") or len(argument) == 2:
+            raise ConfigError(f"argument: got '{argument}', expected --key value or --key=value.")
+        key, equals, text = argument[2:].partition("=")
+        if not equals:
+            if not rest:
+                raise ConfigError(f"--{key}: the value is missing.")
+            text = rest.pop(0)
+        pairs.append((key.replace("-", "_"), _value(text)))
+    return pairs
+
+
+def _value(text: str) -> Any:
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        return text
+    return float(value) if isinstance(value, str) and _NUMBER.fullmatch(value) else value
+
+
+def merge(base: Tree, changes: Mapping[str, Any]) -> Tree:
+    """Return ``base`` with ``changes`` laid over it, mapping by mapping."""
+    merged = dict(base)
+    for key, value in changes.items():
+        old = merged.get(key)
+        merged[key] = merge(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
+    return merged
+
+
+def override(tree: Tree, pairs: Sequence[tuple[str, Any]]) -> Tree:
+    """Return the tree with dotted keys set, e.g. ``("data.seed", 3)``.
+
+    Raises:
+        ConfigError: a dotted key goes through something that is not a section.
+    """
+    for key, value in pairs:
+        *sections, last = key.split(".")
+        change: Tree = {last: value}
+        node: Any = tree
+        for section in sections:
+            node = node.get(section) if isinstance(node, dict) else None
+            if node is not None and not isinstance(node, dict):
+                raise ConfigError(f"--{key}: '{section}' is a value, not a section.")
+        for section in reversed(sections):
+            change = {section: change}
+        tree = merge(tree, change)
+    return tree
+
+
+def fill_inputs(tree: Tree, pairs: Sequence[tuple[str, Any]]) -> tuple[Tree, list[tuple[str, Any]]]:
+    """Fill the recipe's own inputs: ``inputs: {base: null}`` and ``--base PATH`` replace ``${base}`` everywhere.
+
+    Returns the tree without ``inputs`` and the pairs that were no inputs.
+
+    Raises:
+        ConfigError: an input has no value, or ``${name}`` is not declared under ``inputs``.
+    """
+    tree = dict(tree)
+    inputs = dict(tree.pop("inputs", None) or {})
+    rest = []
+    for key, value in pairs:
+        if key in inputs:
+            inputs[key] = value
+        else:
+            rest.append((key, value))
+    problems = [f"--{key}: this recipe needs a value for it." for key, value in inputs.items() if value is None]
+
+    def fill(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: fill(item) for key, item in value.items()}
+        if isinstance(value, list):
+            return [fill(item) for item in value]
+        return re.sub(r"\$\{(\w+)\}", replace, value) if isinstance(value, str) else value
+
+    def replace(match: re.Match[str]) -> str:
+        name = match.group(1)
+        if name not in inputs:
+            problems.append(f"${{{name}}}: not declared under inputs.{did_you_mean(name, inputs)}")
+        return str(inputs.get(name))
+
+    filled = fill(tree)
+    raise_all(problems)
+    return filled, rest
+
+
+def raise_all(problems: Sequence[str]) -> None:
+    """Raise one ConfigError with all problems, if there are any."""
+    if problems:
+        raise ConfigError("\n".join(dict.fromkeys(problems)))
+
+
+def build(kind: type[Kind], tree: Mapping[str, Any]) -> Kind:
+    """Build a dataclass, with nested ones, from a mapping.
+
+    Raises:
+        ConfigError: unknown keys, missing keys, values of a wrong type, and whatever the dataclasses themselves refuse: all of
+            them in one message, each with its dotted key.
+    """
+    problems: list[str] = []
+    made = _build(kind, tree, "", problems)
+    raise_all(problems)
+    return made
+
+
+def _build(kind: Any, tree: Mapping[str, Any], where: str, problems: list[str]) -> Any:
+    hints = typing.get_type_hints(kind)
+    fields = {f.name: f for f in dataclasses.fields(kind) if f.init}
+    known = len(problems)
+    for key in tree:
+        if key not in fields:
+            problems.append(
+                f"{where}{key}: unknown key.{did_you_mean(str(key), fields) or ' Allowed: ' + ', '.join(fields) + '.'}"
+            )
+    values = {
+        key: _convert(hints[key], value, f"{where}{key}", problems) for key, value in tree.items() if key in fields
+    }
+    for name, field in fields.items():
+        required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+        if required and name not in tree:
+            problems.append(f"{where}{name}: is missing; it has no default.")
+    if len(problems) > known:
+        return None
+    try:
+        return kind(**values)
+    except ConfigError as error:
+        problems.extend(f"{where}{line}" for line in str(error).splitlines())
+        return None
+
+
+def _convert(hint: Any, value: Any, where: str, problems: list[str]) -> Any:
+    """Return the value as the hint wants it; note a problem where it is not."""
+    if hint is Any:
+        return value
+    if isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union:
+        return _convert_union(typing.get_args(hint), value, where, problems)
+    if dataclasses.is_dataclass(hint):
+        if isinstance(value, Mapping):
+            return _build(hint, value, f"{where}.", problems)
+        return _refuse(value, "a section with keys", where, problems)
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (list, tuple):
+        if isinstance(value, list | tuple):
+            items = [_convert(arguments[0], item, f"{where}[{i}]", problems) for i, item in enumerate(value)]
+            return origin(items)
+        return _refuse(value, "a list", where, problems)
+    if origin is dict or hint is dict:
+        return dict(value) if isinstance(value, Mapping) else _refuse(value, "a mapping", where, problems)
+    return _convert_scalar(hint, value, where, problems)
+
+
+def _convert_scalar(hint: Any, value: Any, where: str, problems: list[str]) -> Any:
+    # YAML 1.1 reads 1e-4 as text, and True is an int to Python.
+    if hint is float and isinstance(value, str) and _NUMBER.fullmatch(value):
+        return float(value)
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if hint is int and isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, hint) and not (hint in (int, float) and isinstance(value, bool)):
+        return value
+    names = {int: "a whole number", float: "a number", bool: "true or false", str: "text", type(None): "null"}
+    return _refuse(value, names.get(hint, hint.__name__), where, problems)
+
+
+def _convert_union(hints: tuple[Any, ...], value: Any, where: str, problems: list[str]) -> Any:
+    if value is None and type(None) in hints:
+        return None
+    attempts = []
+    for hint in hints:
+        if hint is type(None):
+            continue
+        trial: list[str] = []
+        made = _convert(hint, value, where, trial)
+        if not trial:
+            return made
+        attempts.append(trial)
+    problems.extend(attempts[0] if len(attempts) == 1 else [f"{where}: got {value!r}, which fits none of its forms."])
+    return None
+
+
+def _refuse(value: Any, expected: str, where: str, problems: list[str]) -> None:
+    problems.append(f"{where}: got {value!r}, expected {expected}.")
+
+
+def to_tree(value: Any) -> Any:
+    """Return a dataclass as plain mappings and lists, ready for YAML."""
+    return dataclasses.asdict(value)
+
+
+def dump_yaml(tree: Tree) -> str:
+    """Return the tree as YAML text, keys in their own order."""
+    return yaml.safe_dump(tree, sort_keys=False, allow_unicode=True, width=110)

@@ -1,0 +1,125 @@
+"""Recipes: overrides, inputs, types, and all problems at once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from steerclear.config import build, dump_yaml, fill_inputs, load_yaml, merge, override, parse_overrides, to_tree
+from steerclear.errors import ConfigError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inner:
+    rate: float = 1.0
+    names: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        if self.rate < 0:
+            raise ConfigError(f"rate: got {self.rate}, allowed: 0 or more.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outer:
+    path: str
+    count: int | None = None
+    inner: Inner = field(default_factory=Inner)
+    many: list[Inner] = field(default_factory=list)
+    either: str | list[str] = ""
+    free: dict[str, Any] = field(default_factory=dict)
+    flag: bool = False
+
+
+def test_overrides_are_read_as_yaml_and_numbers_as_numbers() -> None:
+    arguments = ["--a.b", "1e-4", "--c=[1, x]", "--d", "null", "--e-f", "true", "--g=a=b", "--h", "text"]
+    assert parse_overrides(arguments) == [
+        ("a.b", 1e-4), ("c", [1, "x"]), ("d", None), ("e_f", True), ("g", "a=b"), ("h", "text"),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"), [(["x"], "got 'x', expected --key"), (["--a"], "--a: the value is missing")]
+)
+def test_wrong_overrides(arguments: list[str], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        parse_overrides(arguments)
+
+
+def test_override_reaches_into_sections_and_merge_keeps_the_rest() -> None:
+    tree = {"a": {"b": 1, "c": 2}, "d": 3}
+    assert override(tree, [("a.b", 9), ("x.y", 1)]) == {"a": {"b": 9, "c": 2}, "d": 3, "x": {"y": 1}}
+    assert tree == {"a": {"b": 1, "c": 2}, "d": 3}
+    assert merge(tree, {"a": {"c": None}})["a"] == {"b": 1, "c": None}
+    with pytest.raises(ConfigError, match="'d' is a value, not a section"):
+        override(tree, [("d.e", 1)])
+
+
+def test_inputs_fill_the_recipe_and_must_have_values() -> None:
+    tree = {"inputs": {"base": None, "data": "d"}, "m": {"p": ["${base}/x", "${data}"]}}
+    filled, rest = fill_inputs(tree, [("base", "B"), ("other", 1)])
+    assert filled == {"m": {"p": ["B/x", "d"]}}
+    assert rest == [("other", 1)]
+    with pytest.raises(ConfigError, match="--base: this recipe needs a value"):
+        fill_inputs(tree, [])
+    with pytest.raises(ConfigError, match=r"\$\{bse\}: not declared under inputs. Did you mean 'base'\?"):
+        fill_inputs({"inputs": {"base": 1}, "x": "${bse}"}, [])
+
+
+def test_build_converts_and_nests() -> None:
+    made = build(
+        Outer,
+        {
+            "path": "p",
+            "count": 3.0,
+            "inner": {"rate": "1e-4"},
+            "many": [{"rate": 2}],
+            "either": ["a"],
+            "free": {"x": 1},
+        },
+    )
+    assert made == Outer(path="p", count=3, inner=Inner(rate=1e-4), many=[Inner(rate=2.0)], either=["a"], free={"x": 1})
+    assert build(Outer, to_tree(made)) == made
+
+
+def test_all_problems_come_together_with_their_keys() -> None:
+    with pytest.raises(ConfigError) as caught:
+        build(
+            Outer,
+            {
+                "cuont": 1,
+                "inner": {"rate": -1},
+                "many": [{}, {"rate": "fast"}],
+                "flag": 1,
+                "either": 5,
+                "free": [],
+                "count": True,
+            },
+        )
+    assert str(caught.value).splitlines() == [
+        "cuont: unknown key. Did you mean 'count'?",
+        "inner.rate: got -1.0, allowed: 0 or more.",
+        "many[1].rate: got 'fast', expected a number.",
+        "flag: got 1, expected true or false.",
+        "either: got 5, which fits none of its forms.",
+        "free: got [], expected a mapping.",
+        "count: got True, expected a whole number.",
+        "path: is missing; it has no default.",
+    ]
+
+
+def test_yaml_files(tmp_path: Path) -> None:
+    file = tmp_path / "recipe.yaml"
+    file.write_text("a: {b: 1}\n")
+    assert load_yaml(file) == {"a": {"b": 1}}
+    file.write_text("")
+    assert load_yaml(file) == {}
+    for text, message in (("- 1", "got a list at the top"), ("a: [", "not valid YAML")):
+        file.write_text(text)
+        with pytest.raises(ConfigError, match=message):
+            load_yaml(file)
+    with pytest.raises(ConfigError, match="recipe cannot be read"):
+        load_yaml(tmp_path / "absent.yaml")
+    assert dump_yaml({"b": 1, "a": "λ"}) == "b: 1\na: λ\n"
