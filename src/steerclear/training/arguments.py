@@ -1,0 +1,114 @@
+"""`SteerClearConfig`: TRL's SFTConfig and what the avoidance term adds to it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from transformers.utils import is_torch_bf16_gpu_available
+from trl import SFTConfig
+
+from steerclear.data.tokenization import AvoidTokens
+from steerclear.errors import ConfigError, one_of
+from steerclear.losses import AVOIDANCE_OBJECTIVES, GroundCost, check_objective
+
+NORMALIZATIONS = ("global", "paper")
+SAMPLINGS = ("stratified", "uniform")
+
+
+@dataclass
+class SteerClearConfig(SFTConfig):
+    """Arguments of `SteerClearTrainer`: those of `trl.SFTConfig`, and the fields below.
+
+    The loss of an optimizer step is L = L_SFT(benign tokens) + λ · L_avoid(unsafe tokens) (paper, Eqs. 6 and 8).
+    """
+
+    objective: str = field(default="emd", metadata={"help": f"Avoidance objective: {', '.join(AVOIDANCE_OBJECTIVES)}."})
+    penalty_weight: float = field(default=1.0, metadata={"help": "λ, 0 or more. 0 trains on the benign rows alone."})
+    cost: str = field(
+        default="clipped", metadata={"help": "Ground cost of the EMD: cosine or clipped (at similarity 0)."}
+    )
+    cost_embedding: str = field(default="output", metadata={"help": "Embedding the cost compares: output or input."})
+    cost_centred: bool = field(default=False, metadata={"help": "Subtract the mean embedding before normalising."})
+    avoid_tokens: str = field(
+        default="first",
+        metadata={"help": "Tokens of an unsafe answer to push away: all, or the first k content tokens."},
+    )
+    avoid_first_k: int = field(default=1, metadata={"help": "k of avoid_tokens=first."})
+    avoid_eos: bool = field(default=False, metadata={"help": "Also push away the token that ends the unsafe answer."})
+    normalization: str = field(
+        default="global",
+        metadata={
+            "help": "Denominators. global: all benign (unsafe) tokens of the optimizer step, over accumulation and ranks. paper: "
+            "those of the micro-batch, and the bound without its factor 1/2."
+        },
+    )
+    sampling: str = field(
+        default="stratified",
+        metadata={
+            "help": "stratified: a fixed unsafe share in every optimizer step. uniform: as the rows come (paper)."
+        },
+    )
+    unsafe_share: float = field(
+        default=0.05, metadata={"help": "Share of unsafe rows in a step of sampling=stratified."}
+    )
+    bf16: bool | None = field(
+        default=None, metadata={"help": "bfloat16 mixed precision. Default: where a GPU has it (TRL: everywhere)."}
+    )
+    learning_rate: float = field(default=1e-4, metadata={"help": "Initial learning rate (paper: 1e-4, with LoRA)."})
+
+    def __post_init__(self) -> None:
+        problems = [
+            message
+            for wrong, message in (
+                (
+                    self.penalty_weight < 0,
+                    f"penalty_weight: got {self.penalty_weight}, allowed: 0 or more. A negative λ would train towards the unsafe "
+                    "answers.",
+                ),
+                (
+                    self.objective not in AVOIDANCE_OBJECTIVES,
+                    one_of("objective", self.objective, AVOIDANCE_OBJECTIVES),
+                ),
+                (
+                    self.normalization not in NORMALIZATIONS,
+                    one_of("normalization", self.normalization, NORMALIZATIONS),
+                ),
+                (self.sampling not in SAMPLINGS, one_of("sampling", self.sampling, SAMPLINGS)),
+                (
+                    not 0 < self.unsafe_share < 1,
+                    f"unsafe_share: got {self.unsafe_share}, allowed: above 0 and below 1.",
+                ),
+                (
+                    self.packing and self.packing_strategy != "bfd",
+                    f"packing_strategy: got '{self.packing_strategy}', allowed: bfd. The others split a row, and a part of an "
+                    "unsafe answer is another answer.",
+                ),
+                (self.loss_type != "nll", one_of("loss_type", self.loss_type, ("nll",))),
+                (
+                    self.label_smoothing_factor != 0,
+                    f"label_smoothing_factor: got {self.label_smoothing_factor}, allowed: 0. It is not part of this loss.",
+                ),
+            )
+            if wrong
+        ]
+        if problems:
+            raise ConfigError("\n".join(problems))
+        check_objective(self.objective, self.ground_cost)
+        AvoidTokens(choice=self.avoid_tokens, first_k=self.avoid_first_k)
+        if self.bf16 is None:
+            # TRL's own default is an error on a CPU, and slow where bfloat16 is emulated.
+            self.bf16 = not self.fp16 and is_torch_bf16_gpu_available()
+        if getattr(self, "activation_checkpointing", self) is None:
+            # transformers 5.23 renamed gradient_checkpointing, which TRL 1.16 still sets; the new name first, or it warns.
+            self.activation_checkpointing = self.gradient_checkpointing
+        super().__post_init__()
+
+    @property
+    def ground_cost(self) -> GroundCost:
+        """The ground cost of the EMD objectives."""
+        return GroundCost(kind=self.cost, embedding=self.cost_embedding, centred=self.cost_centred)
+
+    @property
+    def avoided(self) -> AvoidTokens:
+        """Which tokens of an unsafe answer are avoided."""
+        return AvoidTokens(choice=self.avoid_tokens, first_k=self.avoid_first_k, eos=self.avoid_eos)

@@ -1,0 +1,138 @@
+"""Both loss terms inside the model's own forward, so that they run through PEFT, DDP and FSDP wrappers.
+
+`add_objective_head` patches ``forward`` as TRL's ``add_fused_lm_head`` does: with ``signed_labels`` the backbone runs once and
+the head on the scored positions only; without, the forward is the one that was there before.
+
+Shape suffixes: B rows, T positions, N scored tokens, D hidden width, V vocabulary, E embedding width.
+"""
+
+from __future__ import annotations
+
+import functools
+import types
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.distributed.tensor import DTensor
+from transformers.utils import ModelOutput
+from trl.trainer.utils import maybe_gather_lm_head_ctx
+
+from steerclear.data import signed_labels
+from steerclear.errors import ModelError
+from steerclear.losses import GroundCost, OutputHead, objective_loss
+
+
+@dataclass
+class ObjectiveOutput(ModelOutput):
+    """Sums and counts of one micro-batch, each a scalar tensor."""
+
+    benign_total: Tensor | None = None
+    """Sum of weight · -log p(y) over the imitated tokens; carries the gradient."""
+    benign_tokens: Tensor | None = None
+    penalty_total: Tensor | None = None
+    """Sum of weight · avoidance loss over the avoided tokens or sequences; carries the gradient."""
+    penalty_count: Tensor | None = None
+    """Number of avoided tokens, or of sequences under a sequence objective."""
+    unsafe_probability: Tensor | None = None
+    """Sum of p(y) over the avoided tokens, detached."""
+    unsafe_tokens: Tensor | None = None
+
+
+def head_of(model: Any) -> OutputHead:
+    """Return the output head of a causal language model as the forward passes use it.
+
+    The names of scale and soft-cap are those of the transformers architectures (Gemma 2, Cohere, Granite, ...).
+
+    Raises:
+        ModelError: the model has no output head with a weight.
+    """
+    module = model.get_output_embeddings()
+    if module is None or getattr(module, "weight", None) is None:
+        raise ModelError(f"{type(model).__name__} has no output head: a causal language model is needed.")
+    config = model.config.get_text_config()
+    named = (getattr(config, name, None) for name in ("logit_scale", "output_multiplier", "lm_head_multiplier"))
+    scale = next((value for value in named if value is not None), 1.0)
+    if scale == 1.0 and getattr(config, "logits_scaling", None) is not None:
+        scale = config.logits_scaling if config.model_type == "hyperclovax" else 1 / config.logits_scaling
+    return OutputHead(
+        weight_VD=_whole(module.weight),
+        bias_V=_whole(module.bias) if getattr(module, "bias", None) is not None else None,
+        scale=scale,
+        softcap=getattr(config, "final_logit_softcapping", None),
+    )
+
+
+def _whole(parameter: Tensor) -> Tensor:
+    return parameter.full_tensor() if isinstance(parameter, DTensor) else parameter
+
+
+def sequence_index(labels_BT: Tensor, position_ids_BT: Tensor | None) -> Tensor:
+    """Return an integer for each position, equal within a sequence [B, T].
+
+    A row is a sequence, unless position ids start anew inside it: then it is packed, and each start begins a sequence.
+    """
+    rows_B1 = torch.arange(labels_BT.size(0), device=labels_BT.device)[:, None]
+    if position_ids_BT is None:
+        return rows_B1.expand_as(labels_BT)
+    return rows_B1 * labels_BT.size(1) + (position_ids_BT == 0).cumsum(1)
+
+
+def add_objective_head(model: Any, objective: str, cost: GroundCost) -> None:
+    """Patch ``model.forward``: ``model(..., signed_labels=labels)`` then returns an `ObjectiveOutput`.
+
+    Args:
+        model: the causal language model itself, not its PEFT wrapper.
+        objective: avoidance objective.
+        cost: ground cost of the EMD objectives.
+    """
+    plain_forward = model.forward
+
+    @functools.wraps(plain_forward)
+    def forward(self: Any, *args: Any, signed_labels: Tensor | None = None, **kwargs: Any) -> Any:
+        if signed_labels is None:
+            return plain_forward(*args, **kwargs)
+        kwargs.pop("labels", None)
+        hidden_BTD = self.base_model(*args, **kwargs, use_cache=False).last_hidden_state
+        with maybe_gather_lm_head_ctx(self.get_output_embeddings().weight):
+            return _both_terms(self, hidden_BTD, signed_labels, kwargs.get("position_ids"), objective, cost)
+
+    model.forward = types.MethodType(forward, model)
+
+
+def _both_terms(
+    model: Any,
+    hidden_BTD: Tensor,
+    labels_BT: Tensor,
+    position_ids_BT: Tensor | None,
+    objective: str,
+    cost: GroundCost,
+) -> ObjectiveOutput:
+    head = head_of(model)
+    sequences_BT = sequence_index(labels_BT, position_ids_BT)[:, 1:]
+    decoded = signed_labels.decode(labels_BT[:, 1:].to(head.weight_VD.device))
+    hidden_BTD = hidden_BTD[:, :-1].to(head.weight_VD.device)
+    embedding_VE = _whole(model.get_input_embeddings().weight) if cost.embedding == "input" else None
+
+    def term(mask_BT: Tensor, name: str) -> Any:
+        return objective_loss(
+            hidden_BTD[mask_BT],
+            decoded.targets[mask_BT],
+            head,
+            objective=name,
+            cost=cost,
+            embedding_VE=embedding_VE,
+            sequences_N=sequences_BT.to(mask_BT.device)[mask_BT],
+            weights_N=decoded.weights[mask_BT],
+        )
+
+    benign, unsafe = term(decoded.imitate, "nll"), term(decoded.avoid, objective)
+    return ObjectiveOutput(
+        benign_total=benign.total,
+        benign_tokens=benign.count,
+        penalty_total=unsafe.total,
+        penalty_count=unsafe.count,
+        unsafe_probability=unsafe.probability,
+        unsafe_tokens=unsafe.tokens,
+    )

@@ -1,0 +1,264 @@
+"""`SteerClearTrainer`: TRL's SFTTrainer with a second term that steers clear of unsafe answers."""
+
+from __future__ import annotations
+
+import logging
+from collections import defaultdict
+from typing import Any
+
+import torch
+from datasets import Dataset, concatenate_datasets
+from torch import Tensor
+from trl import SFTTrainer, pack_dataset
+
+from steerclear.data.signed_labels import decode, is_avoided
+from steerclear.data.tokenization import tokenize_row
+from steerclear.errors import ConfigError, DataError
+from steerclear.losses import SEQUENCE_OBJECTIVES
+from steerclear.training.arguments import SteerClearConfig
+from steerclear.training.head import add_objective_head, sequence_index
+from steerclear.training.sampler import StratifiedSampler
+
+logger = logging.getLogger(__name__)
+
+
+class SteerClearTrainer(SFTTrainer):
+    """Trains on benign rows and away from unsafe ones.
+
+    The data set has the columns of TRL's unpaired preference, ``prompt``, ``completion`` (text or messages) and ``label``
+    (true: imitate, false: avoid), and optionally ``weight`` and ``id``; or it is tokenized: ``input_ids`` and signed ``labels``
+    (`steerclear.data.signed_labels`). All other arguments are those of `trl.SFTTrainer`.
+
+    Raises:
+        ConfigError: λ > 0 and no unsafe row, or an argument that this trainer cannot honour.
+        DataError: a column is missing, or a row has no answer token left.
+    """
+
+    _tag_names = ["steerclear", "sft"]  # noqa: RUF012 (declared so by the base class)
+    loss_is_scaled_for_ga = True
+
+    def __init__(self, model: Any, args: SteerClearConfig | None = None, **kwargs: Any) -> None:
+        if not isinstance(args, SteerClearConfig):
+            raise ConfigError(f"args: got {type(args).__name__}, expected a SteerClearConfig.")
+        for name in ("data_collator", "compute_loss_func", "formatting_func"):
+            if kwargs.get(name) is not None:
+                raise ConfigError(
+                    f"{name}: not supported by SteerClearTrainer, which tokenizes and scores rows itself."
+                )
+        self.tokens_cut: dict[str, int] = {}
+        """Tokens cut off at ``max_length``, and rows that lost some, of the last data set prepared."""
+        super().__init__(model, args, **kwargs)
+        if self.aux_loss_enabled:
+            raise ConfigError(
+                "router_aux_loss_coef: only 0 is supported by SteerClearTrainer. Set router_aux_loss_coef=0.0."
+            )
+        if args.penalty_weight > 0 and not any(self.train_dataset["unsafe"]):
+            raise ConfigError(
+                f"penalty_weight: got {args.penalty_weight} with no unsafe row in the training data. Add rows with label false, "
+                "or set penalty_weight to 0 for plain SFT."
+            )
+        base_model = getattr(self.model, "get_base_model", lambda: self.model)()
+        add_objective_head(base_model, args.objective, args.ground_cost)
+        # The paper drops the bound's factor 1/2, and its λ are meant without it.
+        self._penalty_scale = 2.0 if args.normalization == "paper" and args.objective == "emd_bound" else 1.0
+        self._unsafe_passes = 1.0
+        """How often each unsafe row is seen in an epoch."""
+        self._sums: dict[str, dict[str, Tensor | float]] = {
+            "train": defaultdict(float),
+            "eval": defaultdict(float),
+        }
+
+    # ── data ──
+
+    def _prepare_dataset(
+        self,
+        dataset: Dataset,
+        processing_class: Any,
+        args: SteerClearConfig,
+        packing: bool,
+        _: Any,
+        dataset_name: str,
+    ) -> Dataset:
+        """Tokenize and pack, in place of TRL's preparation: that one keeps no label and drops rows silently."""
+        if not isinstance(dataset, Dataset):
+            raise ConfigError(f"{dataset_name}: got {type(dataset).__name__}, expected a datasets.Dataset.")
+        columns = dataset.column_names
+        if "input_ids" not in columns:
+            dataset = self._tokenize(dataset, processing_class, args, dataset_name)
+        elif "labels" not in columns:
+            raise DataError(f"{dataset_name}: has input_ids but no labels column; see steerclear.data.signed_labels.")
+        if packing and "seq_lengths" not in dataset.column_names:
+            dataset = _pack(dataset, args.max_length, apart=args.sampling == "stratified")
+        if "unsafe" not in dataset.column_names:
+            dataset = dataset.map(
+                lambda row: {"unsafe": any(map(is_avoided, row["labels"]))}, desc="Marking unsafe rows"
+            )
+        return dataset
+
+    def _tokenize(self, dataset: Dataset, tokenizer: Any, args: SteerClearConfig, dataset_name: str) -> Dataset:
+        missing = [name for name in ("prompt", "completion", "label") if name not in dataset.column_names]
+        if missing:
+            raise DataError(
+                f"{dataset_name}: column {', '.join(missing)} is missing: got {', '.join(dataset.column_names)}; "
+                "needed are prompt, completion and label (true: imitate, false: avoid)."
+            )
+
+        def tokenize(row: dict[str, Any], index: int) -> dict[str, Any]:
+            row_id = str(row.get("id") or f"{dataset_name} row {index}")
+            if not isinstance(row["label"], bool):
+                raise DataError(f"{row_id}: label: got {row['label']!r}, allowed: true (imitate) or false (avoid).")
+            weight = row.get("weight")
+            tokenized = tokenize_row(
+                tokenizer,
+                row["prompt"],
+                row["completion"],
+                row["label"],
+                avoid=args.avoided,
+                weight=1.0 if weight is None else weight,
+                max_length=args.max_length,
+                row_id=row_id,
+            )
+            return vars(tokenized)
+
+        tokenized = dataset.map(
+            tokenize,
+            with_indices=True,
+            remove_columns=dataset.column_names,
+            num_proc=args.dataset_num_proc,
+            desc=f"Tokenizing {dataset_name} dataset",
+        )
+        cut = tokenized["cut"]
+        self.tokens_cut = {"rows": sum(c > 0 for c in cut), "tokens": sum(cut)}
+        if self.tokens_cut["rows"]:
+            logger.warning(
+                "%s: %d of %d rows are longer than max_length=%s; %d tokens are cut off at their ends.",
+                *(
+                    dataset_name,
+                    self.tokens_cut["rows"],
+                    len(cut),
+                    args.max_length,
+                    self.tokens_cut["tokens"],
+                ),
+            )
+        return tokenized.remove_columns("cut")
+
+    def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Any:
+        """Return the stratified sampler; uniform sampling is the base class's."""
+        unsafe = self.train_dataset["unsafe"]  # ``train_dataset`` has lost that column by now
+        n_unsafe = sum(unsafe)
+        if self.args.sampling == "uniform" or not n_unsafe or self.args.penalty_weight == 0:
+            return super()._get_train_sampler(train_dataset)
+        rows_per_step = (
+            self.args.per_device_train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
+        )
+        seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
+        sampler = StratifiedSampler(unsafe, rows_per_step, self.args.unsafe_share, seed)
+        self._unsafe_passes = sampler.unsafe_draws / n_unsafe
+        return sampler
+
+    # ── loss ──
+
+    def get_batch_samples(
+        self, epoch_iterator: Any, num_batches: int, device: torch.device
+    ) -> tuple[list[Any], Tensor]:
+        """Return the micro-batches of an optimizer step and its denominators over all of them and all ranks.
+
+        The denominators take the place of the base class's one count of items: [benign tokens, unsafe tokens or sequences].
+        """
+        batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
+        counts = torch.zeros(2, dtype=torch.long, device=device)
+        for batch in batches:
+            counts += self._counts(batch).to(device)
+        return batches, self.accelerator.reduce(counts, reduction="sum")
+
+    def _counts(self, batch: dict[str, Tensor]) -> Tensor:
+        decoded = decode(batch["labels"][:, 1:])
+        avoided = decoded.avoid.sum()
+        if self.args.objective in SEQUENCE_OBJECTIVES:
+            sequences = sequence_index(batch["labels"], batch.get("position_ids"))[:, 1:]
+            avoided = torch.tensor(sequences[decoded.avoid].unique().numel(), device=avoided.device)
+        return torch.stack((decoded.imitate.sum(), avoided))
+
+    def compute_loss(
+        self,
+        model: Any,
+        inputs: dict[str, Tensor],
+        return_outputs: bool = False,
+        num_items_in_batch: Tensor | None = None,
+    ) -> Any:
+        """Return L = L_SFT + λ L_avoid of a micro-batch, as its share of the optimizer step (Eqs. 6 and 8).
+
+        Args:
+            num_items_in_batch: the denominators of `get_batch_samples`; None, as in evaluation, takes those of this batch.
+        """
+        labels = inputs.pop("labels")
+        output = model(**inputs, signed_labels=labels)
+        local = torch.stack((output.benign_tokens, output.penalty_count)).to(output.benign_total.device)
+        if num_items_in_batch is None:
+            denominators, share = local, 1.0
+        elif self.args.normalization == "paper":
+            # Each micro-batch, on each rank, is a batch of the paper; the step is their mean.
+            denominators, share = local, 1.0 / self.current_gradient_accumulation_steps
+        else:
+            # Wrappers average gradients over ranks, and these denominators count all ranks' tokens.
+            denominators, share = num_items_in_batch.to(local.device), float(self.accelerator.num_processes)
+        benign_mean, penalty_mean = (
+            total / count.clamp(min=1)
+            for total, count in zip(
+                (output.benign_total, self._penalty_scale * output.penalty_total), denominators, strict=True
+            )
+        )
+        self._record(output, labels, inputs)
+        loss = share * (benign_mean + self.args.penalty_weight * penalty_mean)
+        return (loss, output) if return_outputs else loss
+
+    # ── what is logged ──
+
+    def _record(self, output: Any, labels: Tensor, inputs: dict[str, Tensor]) -> None:
+        mode = "train" if self.model.training else "eval"
+        sums = self._sums[mode]
+        for name, value in output.items():
+            sums[name] = sums[name] + value.detach()
+        if mode == "train":
+            seen = inputs["attention_mask"].sum() if "attention_mask" in inputs else torch.tensor(labels.numel())
+            self._total_train_tokens += int(self.accelerator.reduce(seen.to(labels.device), reduction="sum"))
+            self._metrics[mode]["num_tokens"] = [self._total_train_tokens]
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Add each term's sum and count since the last log, and means made from those, over all ranks."""
+        mode = "train" if self.model.training else "eval"
+        prefix = "eval_" if mode == "eval" else ""
+        sums = {name: float(self._over_ranks(value)) for name, value in sorted(self._sums[mode].items())}
+        self._sums[mode].clear()
+        if sums:
+            logs.update({prefix + name: value for name, value in sums.items()})
+            sums["penalty_total"] *= self._penalty_scale
+            tokens = sums["benign_tokens"] + sums["unsafe_tokens"]
+            means = {
+                "benign_loss": (sums["benign_total"], sums["benign_tokens"]),
+                "penalty": (sums["penalty_total"], sums["penalty_count"]),
+                "unsafe_probability": (sums["unsafe_probability"], sums["unsafe_tokens"]),
+                "unsafe_token_share": (sums["unsafe_tokens"], tokens),
+            }
+            # A mean over nothing is left out: 0 would be a value.
+            logs.update({prefix + name: total / count for name, (total, count) in means.items() if count})
+            if mode == "train" and self.state.epoch is not None:
+                logs["unsafe_row_repeats"] = self.state.epoch * self._unsafe_passes
+        super().log(logs, start_time)
+
+    def _over_ranks(self, value: Tensor | float) -> Tensor:
+        return self.accelerator.reduce(
+            torch.as_tensor(value, dtype=torch.float64, device=self.args.device), reduction="sum"
+        )
+
+
+def _pack(dataset: Dataset, max_length: int | None, *, apart: bool) -> Dataset:
+    """Pack rows into sequences of at most ``max_length`` tokens; unsafe rows ``apart``, so that packs can be stratified."""
+    if max_length is None:
+        raise ConfigError("max_length: got None with packing, expected a number of tokens.")
+    flags = [any(map(is_avoided, labels)) for labels in dataset["labels"]]
+    parts = [dataset]
+    if apart and any(flags):
+        parts = [dataset.select([i for i, flag in enumerate(flags) if flag == wanted]) for wanted in (False, True)]
+    columns = ["input_ids", "labels"]
+    return concatenate_datasets([pack_dataset(part.select_columns(columns), max_length) for part in parts if len(part)])
