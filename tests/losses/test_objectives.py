@@ -275,6 +275,27 @@ def test_no_gradient_flows_into_the_ground_cost() -> None:
     assert embedding.grad is None
 
 
+def test_a_token_that_is_unlikely_enough_is_pushed_no_further() -> None:
+    # Probabilities of the target: 1/2 and 1/10. With until = 0.2 only the first has a loss; both are counted.
+    logits = torch.tensor([[0.0, 0.0], [0.0, math.log(9.0)]], dtype=torch.float64, requires_grad=True)
+    head = OutputHead(weight_VD=torch.eye(2, dtype=torch.float64))
+    output = objective_loss(logits, torch.tensor([0, 0]), head, objective="unlikelihood", until=0.2)
+    output.total.backward()
+    assert output.total.item() == pytest.approx(math.log(2))
+    assert int(output.count) == 2
+    assert logits.grad is not None
+    assert logits.grad[0].abs().sum() > 0.1
+    assert not logits.grad[1].any()
+    for until, objective, message in (
+        (1.0, "emd", "avoid_until: got 1.0, allowed"),
+        (0.1, "nlcl", "has no loss per token"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            objective_loss(
+                logits, torch.tensor([0, 0]), head, objective=objective, until=until, sequences_N=torch.zeros(2)
+            )
+
+
 def test_refusals_name_what_is_allowed() -> None:
     hidden, targets, head = case(0)
     with pytest.raises(ConfigError, match=r"got 'emd_bond', allowed: nll, .* Did you mean 'emd_bound'\?"):

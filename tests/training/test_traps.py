@@ -16,6 +16,7 @@ from peft import LoraConfig
 
 from steerclear.cli import _quiet_start
 from steerclear.data.signed_labels import decode, is_avoided
+from steerclear.errors import DataError
 
 CUTS = [{}, {"packing": True, "max_length": 64}, {"padding_free": True, "max_length": None}]
 
@@ -46,8 +47,18 @@ def test_trap_4_truncation_loses_no_row_and_counts_what_it_cuts(make_trainer: An
     trainer = make_trainer(rows(5, 3), avoid_tokens="all", max_length=longest - 4)
     assert sum(trainer.train_dataset["unsafe"]) == 3
     lost = sum(map(len, whole.train_dataset["input_ids"])) - sum(map(len, trainer.train_dataset["input_ids"]))
-    assert trainer.tokens_cut["tokens"] == lost > 0
-    assert trainer.tokens_cut["rows"] > 0
+    assert trainer.tokens_cut["train"]["tokens"] == lost > 0
+    assert trainer.tokens_cut["train"]["rows"] > 0
+
+
+def test_trap_4_a_row_with_nothing_left_is_counted_if_benign_and_an_error_if_unsafe(make_trainer: Any, rows: Any) -> None:
+    longest = {"prompt": "the dog and " * 30, "completion": " walk out .", "id": "long"}
+    dataset = Dataset.from_list([*rows(3, 1), longest | {"label": True}])
+    trainer = make_trainer(dataset, max_length=40)
+    assert len(trainer.train_dataset) == 4
+    assert trainer.tokens_cut["train"]["rows_left_out"] == 1
+    with pytest.raises(DataError, match="long: no answer token is left to avoid in the first 40"):
+        make_trainer(Dataset.from_list([*rows(3, 1), longest | {"label": False}]), max_length=40)
 
 
 def test_trap_5_the_two_terms_have_their_own_denominators(make_trainer: Any, rows: Any) -> None:

@@ -37,6 +37,10 @@ class AvoidTokens:
             raise ConfigError(f"avoid_first_k: got {self.first_k}, allowed: 1 or more.")
 
 
+class NothingLeftError(DataError):
+    """No answer token of a row lies within the longest length allowed."""
+
+
 @dataclass(frozen=True)
 class TokenizedRow:
     """A row ready for the trainer."""
@@ -69,8 +73,8 @@ def tokenize_row(
         row_id: named in errors.
 
     Raises:
-        DataError: nothing of an unsafe answer is left to avoid, prompt and completion are of different kinds, or the chat
-            template cannot render the row.
+        NothingLeftError: no answer token is left within ``max_length``, or an unsafe answer has no content.
+        DataError: prompt and completion are of different kinds, or the chat template cannot render the row.
     """
     text, start, answer, is_chat = _render(tokenizer, prompt, completion, row_id)
     encoded = tokenizer(text, add_special_tokens=not is_chat, return_offsets_mapping=True)
@@ -89,7 +93,7 @@ def tokenize_row(
         labels[i] = signed_labels.encode(ids[i], avoid=not label, weight=weight)
     limit = len(ids) if max_length is None else max_length
     if not any(i < limit for i in chosen):
-        raise DataError(
+        raise NothingLeftError(
             f"{row_id}: no answer token is left to {'imitate' if label else 'avoid'} in the first {limit} of {len(ids)} tokens. "
             "Raise max_length, shorten the prompt, or remove the row."
         )

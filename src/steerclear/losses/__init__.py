@@ -47,14 +47,20 @@ class LossOutput:
     """Number of tokens."""
 
 
-def check_objective(objective: str, cost: GroundCost) -> None:
-    """Raise ConfigError for an unknown objective or one that the cost does not allow."""
+def check_objective(objective: str, cost: GroundCost, until: float = 0.0) -> None:
+    """Raise ConfigError for an unknown objective or one that the cost or ``until`` does not allow."""
     if objective not in OBJECTIVES:
         raise ConfigError(one_of("objective", objective, OBJECTIVES))
     if objective == "emd_bound" and cost.kind != "cosine":
         raise ConfigError(
             f"cost: got '{cost.kind}' with objective 'emd_bound', allowed: cosine. The bound of Prop. 1 holds for "
             "the cosine cost only; use objective 'emd' for a clipped cost."
+        )
+    if not 0 <= until < 1:
+        raise ConfigError(f"avoid_until: got {until}, allowed: 0 (never stop pushing) to below 1.")
+    if until > 0 and objective in SEQUENCE_OBJECTIVES:
+        raise ConfigError(
+            f"avoid_until: got {until} with objective '{objective}', which has no loss per token; only 0 is allowed."
         )
 
 
@@ -68,6 +74,7 @@ def objective_loss(
     embedding_VE: Tensor | None = None,
     sequences_N: Tensor | None = None,
     weights_N: Tensor | None = None,
+    until: float = 0.0,
 ) -> LossOutput:
     """Return the sum of an objective over the scored tokens.
 
@@ -81,12 +88,13 @@ def objective_loss(
         embedding_VE: raw embeddings that the cost compares. Default: the head's weight. No gradient flows into it.
         sequences_N: which sequence each token belongs to: any integers, equal within a sequence. ``nlcl`` needs it.
         weights_N: factor on each token's loss; equal within a sequence. Counts ignore it.
+        until: a token whose probability p(y) is below this is pushed no further: its loss is 0. It is counted all the same.
 
     Raises:
-        ConfigError: unknown objective; a clipped cost with ``emd_bound``; ``nlcl`` without ``sequences_N``.
+        ConfigError: unknown objective; a clipped cost with ``emd_bound``; ``nlcl`` without ``sequences_N`` or with ``until``.
     """
     cost = cost or GroundCost()
-    check_objective(objective, cost)
+    check_objective(objective, cost, until)
     logits_NV = head.logits(hidden_ND)
     log_prob_N, log_complement_N = token_log_prob(logits_NV, targets_N)
     if objective in SEQUENCE_OBJECTIVES:
@@ -103,6 +111,8 @@ def objective_loss(
     else:
         unit_VE = unit_embeddings(head.weight_VD if embedding_VE is None else embedding_VE, centred=cost.centred)
         losses = _emd_losses(logits_NV, targets_N, unit_VE.to(logits_NV.dtype), objective, cost.kind)
+    if until > 0:
+        losses = losses * (log_prob_N.detach().exp() >= until)
     return LossOutput(
         total=(losses if weights_N is None else losses * weights_N).sum(),
         count=torch.tensor(losses.numel(), device=hidden_ND.device),

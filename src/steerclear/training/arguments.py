@@ -35,6 +35,13 @@ class SteerClearConfig(SFTConfig):
     )
     avoid_first_k: int = field(default=1, metadata={"help": "k of avoid_tokens=first."})
     avoid_eos: bool = field(default=False, metadata={"help": "Also push away the token that ends the unsafe answer."})
+    avoid_until: float = field(
+        default=0.0,
+        metadata={
+            "help": "Push an unsafe token no further once its probability is below this. 0: always push. A first token that is "
+            "avoided needs no more, and pushing on drives a good opening away too."
+        },
+    )
     normalization: str = field(
         default="global",
         metadata={
@@ -93,7 +100,7 @@ class SteerClearConfig(SFTConfig):
         ]
         if problems:
             raise ConfigError("\n".join(problems))
-        check_objective(self.objective, self.ground_cost)
+        check_objective(self.objective, self.ground_cost, self.avoid_until)
         AvoidTokens(choice=self.avoid_tokens, first_k=self.avoid_first_k)
         if self.bf16 is None:
             # TRL's own default is an error on a CPU, and slow where bfloat16 is emulated.

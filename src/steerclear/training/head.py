@@ -79,13 +79,14 @@ def sequence_index(labels_BT: Tensor, position_ids_BT: Tensor | None) -> Tensor:
     return rows_B1 * labels_BT.size(1) + (position_ids_BT == 0).cumsum(1)
 
 
-def add_objective_head(model: Any, objective: str, cost: GroundCost) -> None:
+def add_objective_head(model: Any, objective: str, cost: GroundCost, until: float = 0.0) -> None:
     """Patch ``model.forward``: ``model(..., signed_labels=labels)`` then returns an `ObjectiveOutput`.
 
     Args:
         model: the causal language model itself, not its PEFT wrapper.
         objective: avoidance objective.
         cost: ground cost of the EMD objectives.
+        until: probability below which an unsafe token is pushed no further.
     """
     plain_forward = model.forward
 
@@ -96,7 +97,7 @@ def add_objective_head(model: Any, objective: str, cost: GroundCost) -> None:
         kwargs.pop("labels", None)
         hidden_BTD = self.base_model(*args, **kwargs, use_cache=False).last_hidden_state
         with maybe_gather_lm_head_ctx(self.get_output_embeddings().weight):
-            return _both_terms(self, hidden_BTD, signed_labels, kwargs.get("position_ids"), objective, cost)
+            return _both_terms(self, hidden_BTD, signed_labels, kwargs.get("position_ids"), objective, cost, until)
 
     model.forward = types.MethodType(forward, model)
 
@@ -108,6 +109,7 @@ def _both_terms(
     position_ids_BT: Tensor | None,
     objective: str,
     cost: GroundCost,
+    until: float,
 ) -> ObjectiveOutput:
     head = head_of(model)
     sequences_BT = sequence_index(labels_BT, position_ids_BT)[:, 1:]
@@ -115,7 +117,7 @@ def _both_terms(
     hidden_BTD = hidden_BTD[:, :-1].to(head.weight_VD.device)
     embedding_VE = _whole(model.get_input_embeddings().weight) if cost.embedding == "input" else None
 
-    def term(mask_BT: Tensor, name: str) -> Any:
+    def term(mask_BT: Tensor, name: str, until: float = 0.0) -> Any:
         return objective_loss(
             hidden_BTD[mask_BT],
             decoded.targets[mask_BT],
@@ -125,9 +127,10 @@ def _both_terms(
             embedding_VE=embedding_VE,
             sequences_N=sequences_BT.to(mask_BT.device)[mask_BT],
             weights_N=decoded.weights[mask_BT],
+            until=until,
         )
 
-    benign, unsafe = term(decoded.imitate, "nll"), term(decoded.avoid, objective)
+    benign, unsafe = term(decoded.imitate, "nll"), term(decoded.avoid, objective, until)
     return ObjectiveOutput(
         benign_total=benign.total,
         benign_tokens=benign.count,

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
 
-import torch
-from transformers import GenerationConfig
+from transformers import GenerationConfig, PreTrainedTokenizerBase
 
 from steerclear.errors import StorageError
 from steerclear.models import attach_adapter, load_base, load_tokenizer
@@ -33,12 +31,30 @@ def merge_adapter(base: str, adapter: str, output: Path) -> None:
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise StorageError(f"{output}: exists and is not an empty folder. Choose another output, or remove it.")
     tokenizer = load_tokenizer(base)
-    stored_dtype = load_base(base, "auto").dtype
-    merged: Any = attach_adapter(load_base(base, torch.float32), adapter)
-    merged = merged.merge_and_unload().to(stored_dtype)
+    model = load_base(base, "auto")
+    stored_dtype = model.dtype
+    merged: Any = attach_adapter(model.float(), adapter)
+    _save(merged.merge_and_unload().to(stored_dtype), tokenizer, output)
+
+
+def _save(model: Any, tokenizer: PreTrainedTokenizerBase, output: Path) -> None:
+    # Saving refuses generation configs that many published models have (a temperature without sampling, say);
+    # the base's is kept as it is all the same.
+    generation_config = model.generation_config
+    model.generation_config = GenerationConfig()
+    folder: Path | None = None
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}.", delete=False) as folder:
-            pass
+        folder = Path(tempfile.mkdtemp(dir=output.parent, prefix=f".{output.name}."))
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+        generation_config.to_json_file(folder / "generation_config.json")
+        folder.chmod(0o755)  # A temporary folder is its owner's alone.
+        folder.replace(output)
     except OSError as error:
-        raise error
+        raise StorageError(
+            f"{output}: cannot be written ({error.strerror or error}). Free some space or choose another output."
+        ) from error
+    finally:
+        if folder is not None:
+            shutil.rmtree(folder, ignore_errors=True)

@@ -12,7 +12,7 @@ from torch import Tensor
 from trl import SFTTrainer, pack_dataset
 
 from steerclear.data.signed_labels import decode, is_avoided
-from steerclear.data.tokenization import tokenize_row
+from steerclear.data.tokenization import NothingLeftError, tokenize_row
 from steerclear.errors import ConfigError, DataError
 from steerclear.losses import SEQUENCE_OBJECTIVES
 from steerclear.training.arguments import SteerClearConfig
@@ -45,8 +45,8 @@ class SteerClearTrainer(SFTTrainer):
                 raise ConfigError(
                     f"{name}: not supported by SteerClearTrainer, which tokenizes and scores rows itself."
                 )
-        self.tokens_cut: dict[str, int] = {}
-        """Tokens cut off at ``max_length``, and rows that lost some, of the last data set prepared."""
+        self.tokens_cut: dict[str, dict[str, int]] = {}
+        """For each data set: rows that are cut at ``max_length``, tokens they lose, and benign rows that are left out."""
         super().__init__(model, args, **kwargs)
         if self.aux_loss_enabled:
             raise ConfigError(
@@ -58,7 +58,7 @@ class SteerClearTrainer(SFTTrainer):
                 "or set penalty_weight to 0 for plain SFT."
             )
         base_model = getattr(self.model, "get_base_model", lambda: self.model)()
-        add_objective_head(base_model, args.objective, args.ground_cost)
+        add_objective_head(base_model, args.objective, args.ground_cost, args.avoid_until)
         # The paper drops the bound's factor 1/2, and its λ are meant without it.
         self._penalty_scale = 2.0 if args.normalization == "paper" and args.objective == "emd_bound" else 1.0
         self._unsafe_passes = 1.0
@@ -108,16 +108,22 @@ class SteerClearTrainer(SFTTrainer):
             if not isinstance(row["label"], bool):
                 raise DataError(f"{row_id}: label: got {row['label']!r}, allowed: true (imitate) or false (avoid).")
             weight = row.get("weight")
-            tokenized = tokenize_row(
-                tokenizer,
-                row["prompt"],
-                row["completion"],
-                row["label"],
-                avoid=args.avoided,
-                weight=1.0 if weight is None else weight,
-                max_length=args.max_length,
-                row_id=row_id,
-            )
+            try:
+                tokenized = tokenize_row(
+                    tokenizer,
+                    row["prompt"],
+                    row["completion"],
+                    row["label"],
+                    avoid=args.avoided,
+                    weight=1.0 if weight is None else weight,
+                    max_length=args.max_length,
+                    row_id=row_id,
+                )
+            except NothingLeftError:
+                if not row["label"]:
+                    # How many unsafe rows there are is what experiments vary: none may vanish.
+                    raise
+                return {"input_ids": [], "labels": [], "cut": 0}
             return vars(tokenized)
 
         tokenized = dataset.map(
@@ -127,20 +133,23 @@ class SteerClearTrainer(SFTTrainer):
             num_proc=args.dataset_num_proc,
             desc=f"Tokenizing {dataset_name} dataset",
         )
+        return self._say_what_was_cut(tokenized, args.max_length, dataset_name)
+
+    def _say_what_was_cut(self, tokenized: Dataset, max_length: int | None, dataset_name: str) -> Dataset:
+        """Count and report rows that were cut or are left out; return those that stay."""
         cut = tokenized["cut"]
-        self.tokens_cut = {"rows": sum(c > 0 for c in cut), "tokens": sum(cut)}
-        if self.tokens_cut["rows"]:
+        kept = tokenized.filter(lambda row: len(row["input_ids"]) > 0, desc=f"Checking {dataset_name} dataset")
+        counts = {"rows": sum(c > 0 for c in cut), "tokens": sum(cut), "rows_left_out": len(cut) - len(kept)}
+        self.tokens_cut[dataset_name] = counts
+        if counts["rows"] or counts["rows_left_out"]:
             logger.warning(
-                "%s: %d of %d rows are longer than max_length=%s; %d tokens are cut off at their ends.",
-                *(
-                    dataset_name,
-                    self.tokens_cut["rows"],
-                    len(cut),
-                    args.max_length,
-                    self.tokens_cut["tokens"],
-                ),
+                "%s: of %d rows, %d are longer than max_length=%s and lose %d tokens at their ends; %d benign rows whose prompt "
+                "alone is longer are left out.",
+                *(dataset_name, len(cut), counts["rows"], max_length, counts["tokens"], counts["rows_left_out"]),
             )
-        return tokenized.remove_columns("cut")
+        if not len(kept):
+            raise DataError(f"{dataset_name}: no answer token is left in any row. Raise max_length (got {max_length}).")
+        return kept.remove_columns("cut")
 
     def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Any:
         """Return the stratified sampler; uniform sampling is the base class's."""
@@ -148,13 +157,24 @@ class SteerClearTrainer(SFTTrainer):
         n_unsafe = sum(unsafe)
         if self.args.sampling == "uniform" or not n_unsafe or self.args.penalty_weight == 0:
             return super()._get_train_sampler(train_dataset)
-        rows_per_step = (
-            self.args.per_device_train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
-        )
         seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
-        sampler = StratifiedSampler(unsafe, rows_per_step, self.args.unsafe_share, seed)
+        sampler = StratifiedSampler(unsafe, self._rows_per_step, self.args.unsafe_share, seed)
         self._unsafe_passes = sampler.unsafe_draws / n_unsafe
         return sampler
+
+    @property
+    def _rows_per_step(self) -> int:
+        return self.args.per_device_train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
+
+    def sampling_summary(self) -> dict[str, Any]:
+        """Return how rows are drawn: the sampling, the rows of an optimizer step, and the passes over unsafe rows an epoch."""
+        sampler = self._get_train_sampler()
+        stratified = isinstance(sampler, StratifiedSampler)
+        return {
+            "sampling": "stratified" if stratified else "uniform",
+            "rows_per_step": self._rows_per_step,
+            "unsafe_passes_per_epoch": self._unsafe_passes,
+        }
 
     # ── loss ──
 

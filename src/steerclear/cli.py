@@ -1,0 +1,223 @@
+"""The command line. Every heavy import is inside its command, so that ``--help`` is quick."""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from steerclear import __version__
+from steerclear.errors import SteerClearError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    help="Fine-tune a language model on benign data and steer it clear of a few unsafe answers.",
+)
+judge_app = typer.Typer(no_args_is_help=True, help="Fit the local harmfulness judge, or judge answers with it.")
+app.add_typer(judge_app, name="judge")
+
+RECIPE_COMMAND = {"allow_extra_args": True, "ignore_unknown_options": True}
+RECIPE_HELP = "Arguments: [RECIPE.yaml] [--key value ...], dotted keys for sections, e.g. --training.penalty_weight 1."
+BAD_INPUT, NOT_MET = 2, 1
+
+
+def say(message: str) -> None:
+    """Print a line for the user on standard error; standard output is for results."""
+    typer.echo(message, err=True)
+
+
+def _quiet_start() -> None:
+    """Set what must be set before transformers and TRL are imported."""
+    # TRL reports each training to its makers unless told not to.
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
+    # PEFT 0.21 reads a flag by the name it had before transformers 5.23; the user can do nothing about it.
+    warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated", category=FutureWarning)
+
+
+def _print_scores(scores: dict[str, Any], title: str) -> None:
+    from rich.console import Console
+
+    from steerclear.evaluation.scores import score_table
+
+    Console(width=None if sys.stdout.isatty() else 140).print(score_table(scores, title))
+
+
+@app.callback(invoke_without_command=True)
+def _main(version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False) -> None:
+    if version:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.command(context_settings=RECIPE_COMMAND, epilog=RECIPE_HELP)
+def train(context: typer.Context) -> None:
+    """Train a model, continue a killed training, and evaluate it where the recipe names suites."""
+    _quiet_start()
+    from steerclear.commands.evaluate import evaluate, evaluation_prompts
+    from steerclear.commands.recipe import load_recipe
+    from steerclear.commands.train import train
+
+    recipe = load_recipe(context.args)
+    run = train(recipe, evaluation_prompts(recipe), say)
+    say(f"trained: {run.path}")
+    if recipe.evaluation.suites:
+        _print_scores(evaluate(recipe, say), str(run.path))
+
+
+@app.command(context_settings=RECIPE_COMMAND, epilog=RECIPE_HELP)
+def evaluate(
+    context: typer.Context,
+    checkpoint: Annotated[str, typer.Option(help="What to evaluate: final, base, or an adapter's folder.")] = "final",
+    require: Annotated[
+        list[str] | None, typer.Option(help="A condition such as 'harmful.upper<=0.02'; exit code 1 if it is not met.")
+    ] = None,
+) -> None:
+    """Ask a model the recipe's suites, judge the answers, and print the rates with their intervals."""
+    _quiet_start()
+    from steerclear.commands.evaluate import evaluate
+    from steerclear.commands.recipe import load_recipe
+    from steerclear.evaluation.requirements import check, parse
+
+    conditions = [parse(text) for text in require or ()]
+    recipe = load_recipe(context.args)
+    scores = evaluate(recipe, say, checkpoint)
+    _print_scores(scores, f"{recipe.output} ({checkpoint})")
+    outcomes = check(scores, conditions)
+    for outcome in outcomes:
+        say(f"{'met' if outcome.met else 'NOT MET'}: {outcome.expression} (value {outcome.value})")
+    if not all(outcome.met for outcome in outcomes):
+        raise typer.Exit(NOT_MET)
+
+
+@app.command(context_settings=RECIPE_COMMAND, epilog=RECIPE_HELP)
+def compare(context: typer.Context) -> None:
+    """Train and evaluate every variant of a recipe, and write a table and a page with all of them."""
+    _quiet_start()
+    from rich.console import Console
+
+    from steerclear.commands.compare import compare
+    from steerclear.commands.recipe import load_tree, variants_of
+    from steerclear.report.comparison import comparison_table
+
+    tree = load_tree(context.args)
+    recipes = variants_of(tree)
+    finished, failed = compare(recipes, Path(tree["output"]), say)
+    if finished:
+        Console(width=None if sys.stdout.isatty() else 140).print(comparison_table(finished))
+    for name, error in failed.items():
+        say(f"failed: {name}: {error}")
+    if failed:
+        raise typer.Exit(NOT_MET)
+
+
+@app.command(
+    context_settings=RECIPE_COMMAND, epilog="More arguments: --key value of the decoding, e.g. --max_new_tokens 64."
+)
+def generate(
+    context: typer.Context,
+    model: Annotated[str, typer.Option(help="Model folder or Hub name.")],
+    prompts: Annotated[Path, typer.Option(help="JSONL or JSON with a field prompt (or instruction).")],
+    output: Annotated[Path, typer.Option(help="JSONL file of answers; an unfinished one is continued.")],
+    adapter: Annotated[str | None, typer.Option(help="PEFT adapter folder.")] = None,
+    template: Annotated[str, typer.Option(help="How prompts are rendered: alpaca, chat or plain.")] = "alpaca",
+    limit: Annotated[int | None, typer.Option(help="A sample of so many prompts.")] = None,
+) -> None:
+    """Answer a file of prompts."""
+    _quiet_start()
+    from steerclear.commands.generate import answer_file
+    from steerclear.config import build, override, parse_overrides
+    from steerclear.generation import GenerationOptions
+
+    options = build(GenerationOptions, override({}, parse_overrides(context.args)))
+    answers = answer_file(model, adapter, prompts, output, template, limit, options)
+    typer.echo(f"{len(answers)} answers in {output}")
+
+
+@judge_app.command("fit")
+def judge_fit(
+    rows: Annotated[Path, typer.Argument(help="JSONL rows: prompt, response, is_safe.")],
+    output: Annotated[Path, typer.Option(help="Where the classifier is saved (skops).")],
+    seed: Annotated[int, typer.Option(help="Seed of the folds.")] = 0,
+) -> None:
+    """Fit the local harmfulness classifier; its threshold is chosen on folds that share no prompt."""
+    from steerclear.judges import classifier
+
+    judge = classifier.fit(classifier.read_rows(rows), classifier.FitOptions(seed=seed))
+    judge.save(output)
+    typer.echo(f"{output}: {judge.name}")
+    for name, value in judge.identity.items():
+        typer.echo(f"  {name}: {value}")
+
+
+@judge_app.command("score")
+def judge_score(
+    answers: Annotated[Path, typer.Argument(help="JSONL answers, or labelled rows (prompt, response, is_safe).")],
+    classifier: Annotated[Path, typer.Option(help="A classifier that 'judge fit' wrote.")],
+    output: Annotated[Path | None, typer.Option(help="JSONL file for the verdicts.")] = None,
+) -> None:
+    """Judge answers and print their rates; on labelled rows print how well the judge does."""
+    from steerclear.commands.judge import score_file
+
+    result = score_file(answers, classifier, output)
+    if result.scores is not None:
+        _print_scores(result.scores, str(answers))
+    for name, value in result.accuracy.items():
+        typer.echo(f"{name}: {value:.4f}" if isinstance(value, float) else f"{name}: {value}")
+
+
+@app.command()
+def merge(
+    base: Annotated[str, typer.Option(help="Base model folder or Hub name.")],
+    adapter: Annotated[str, typer.Option(help="Adapter folder.")],
+    output: Annotated[Path, typer.Option(help="Folder for the merged model; must not exist or be empty.")],
+) -> None:
+    """Fold an adapter into its base and save a plain model."""
+    _quiet_start()
+    from steerclear.training.merge import merge_adapter
+
+    merge_adapter(base, adapter, output)
+    typer.echo(f"merged model in {output}")
+
+
+@app.command(
+    context_settings=RECIPE_COMMAND, epilog="Arguments: --key value, e.g. --unsafe_rows 100 --refusal_share 0.02."
+)
+def demo(context: typer.Context) -> None:
+    """Pre-train a tiny model in a small world, steer it five ways, and show the table and a page."""
+    _quiet_start()
+    from steerclear.config import build, override, parse_overrides
+    from steerclear.demo.run import DemoOptions, run_demo
+
+    run_demo(build(DemoOptions, override({}, parse_overrides(context.args))))
+
+
+@app.command(context_settings=RECIPE_COMMAND, epilog=RECIPE_HELP)
+def doctor(context: typer.Context) -> None:
+    """Check the installation, and a recipe: files, model, template, gradients, memory and time."""
+    _quiet_start()
+    from steerclear.commands.doctor import diagnose
+
+    if not diagnose(context.args, say):
+        raise typer.Exit(NOT_MET)
+
+
+def main() -> None:
+    """Run the command line. Errors that the user can mend are printed without a traceback, exit code 2."""
+    try:
+        app()
+    except SteerClearError as error:
+        for line in str(error).splitlines():
+            say(f"error: {line}")
+        raise SystemExit(BAD_INPUT) from None
+    except KeyboardInterrupt:
+        say("stopped; run the same command again to continue.")
+        raise SystemExit(130) from None

@@ -1,0 +1,253 @@
+"""`steerclear train`: from a recipe to an adapter in a run folder, resumable at any moment."""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import json
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from datasets import Dataset
+from peft import LoraConfig
+
+from steerclear.commands.recipe import Recipe
+from steerclear.commands.runs import RunFolder
+from steerclear.config import dump_yaml, raise_all, to_tree
+from steerclear.data.prepare import PreparedData, prepare_data
+from steerclear.data.templates import render_row
+from steerclear.errors import ConfigError, StorageError, did_you_mean
+from steerclear.models import DTYPES, load_base, load_tokenizer
+from steerclear.records import Prompt, Row, sha256_of, sha256_of_file, write_text
+from steerclear.training.arguments import SteerClearConfig
+from steerclear.training.trainer import SteerClearTrainer
+
+ALGORITHM = 1
+"""Raised when a change of this code changes what the same recipe trains."""
+
+PAPER_DEFAULTS: dict[str, Any] = {
+    "num_train_epochs": 3,
+    "per_device_train_batch_size": 3,
+    "gradient_accumulation_steps": 32,
+    "max_length": 512,
+}
+"""The paper's batch of 96 = 3 x 32 and its epochs; what else it sets is the default of `SteerClearConfig`."""
+
+OWN_DEFAULTS: dict[str, Any] = {
+    "gradient_checkpointing": False,
+    "report_to": "none",
+    "save_strategy": "steps",
+    "save_steps": 50,
+    "save_total_limit": 2,
+    "logging_steps": 10,
+    "eval_strategy": "steps",
+    "eval_steps": 50,
+}
+
+NO_EFFECT_ON_RESULTS = (
+    "output_dir", "report_to", "save_strategy", "save_steps", "save_total_limit", "logging_steps", "eval_strategy",
+    "eval_steps", "per_device_eval_batch_size", "disable_tqdm", "dataloader_num_workers", "use_cpu", "run_name",
+    "gradient_checkpointing",
+)  # fmt: skip
+"""Arguments that may change between a killed run and its continuation."""
+
+Say = Callable[[str], None]
+
+
+def train(recipe: Recipe, prompts: Sequence[Prompt], say: Say) -> RunFolder:
+    """Train as the recipe says, or continue, or do nothing where it is done.
+
+    Args:
+        prompts: the evaluation prompts, which must not be among the training rows.
+        say: gets one line about each thing the user should know.
+
+    Raises:
+        SteerClearError: bad recipe, data or model, the folder holds another run, or the disk is full.
+    """
+    arguments = training_arguments(recipe)
+    prepared = prepare_data(recipe.data, prompts)
+    for message in prepared.messages:
+        say(message)
+    run = RunFolder(Path(recipe.output))
+    record = run.claim(identity_of(recipe, prepared), dump_yaml(to_tree(recipe)))
+    if "train" in record["stages"]:
+        say(f"{run.path}: already trained.")
+        return run
+    with _full_disk_explained(run.path):
+        trainer = make_trainer(recipe, prepared, arguments)
+        manifest = prepared.manifest | {"tokens": trainer.tokens_cut, "sampling": trainer.sampling_summary()}
+        write_text(run.path / "manifest.json", json.dumps(manifest, indent=2) + "\n")
+        write_text(run.path / "training.json", arguments.to_json_string() + "\n")
+        checkpoint = last_complete_checkpoint(run.checkpoints)
+        if checkpoint:
+            say(f"continuing from {checkpoint.name}.")
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        figures = trainer.evaluate() if prepared.heldout else {}
+        _save(trainer, run)
+        history = trainer.state.log_history
+        write_text(run.path / "log.jsonl", "".join(json.dumps(entry) + "\n" for entry in history))
+    losses = [entry["loss"] for entry in history if "loss" in entry]
+    run.finish(
+        "train",
+        {
+            "steps": trainer.state.global_step,
+            "final_loss": losses[-1] if losses else None,
+            "heldout_benign_loss": figures.get("eval_benign_loss"),
+            "seconds": sum(entry.get("train_runtime", 0.0) for entry in history),
+            "rows": {"benign": len(prepared.benign), "unsafe": len(prepared.unsafe)},
+        },
+    )
+    shutil.rmtree(run.checkpoints, ignore_errors=True)
+    return run
+
+
+def training_arguments(recipe: Recipe) -> SteerClearConfig:
+    """Return the trainer's arguments: the recipe's over the paper's and this command's defaults.
+
+    Raises:
+        ConfigError: an unknown key, or values that `SteerClearConfig` refuses.
+    """
+    fields = {f.name: f for f in dataclasses.fields(SteerClearConfig) if f.init}
+    problems = [
+        f"training.{key}: unknown key.{did_you_mean(key, fields)}" for key in recipe.training if key not in fields
+    ]
+    if "output_dir" in recipe.training:
+        problems.append("training.output_dir: is set by the recipe's output.")
+    raise_all(problems)
+    given = {key: _as_number(key, value, fields[key].type, problems) for key, value in recipe.training.items()}
+    raise_all(problems)
+    if not recipe.data.heldout_count:
+        given.setdefault("eval_strategy", "no")
+    values = PAPER_DEFAULTS | OWN_DEFAULTS | given | {"output_dir": str(RunFolder(Path(recipe.output)).checkpoints)}
+    if not torch.cuda.is_available():
+        values.setdefault("dataloader_pin_memory", False)
+    try:
+        return SteerClearConfig(**values)
+    except ConfigError as error:
+        raise ConfigError("\n".join(f"training.{line}" for line in str(error).splitlines())) from error
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"training: {error}") from error
+
+
+def _as_number(key: str, value: Any, hint: object, problems: list[str]) -> Any:
+    """Turn text into a number where one is wanted: YAML 1.1 reads 1e-4 as text."""
+    if not isinstance(value, str) or str(getattr(hint, "__name__", hint)) not in ("int", "float"):
+        return value
+    try:
+        return float(value)
+    except ValueError:
+        problems.append(f"training.{key}: got {value!r}, expected a number.")
+        return None
+
+
+def identity_of(recipe: Recipe, prepared: PreparedData) -> dict[str, Any]:
+    """Return what the trained weights depend on, each part as a hash or plain values."""
+    training = PAPER_DEFAULTS | OWN_DEFAULTS | recipe.training
+    return {
+        "algorithm": ALGORITHM,
+        "model": model_fingerprint(recipe.model.path),
+        "dtype": recipe.model.dtype,
+        "data": prepared.manifest["sha256"],
+        "template": recipe.data.template,
+        "training": {key: training[key] for key in sorted(training) if key not in NO_EFFECT_ON_RESULTS},
+        "lora": None if recipe.lora is None else to_tree(recipe.lora),
+    }
+
+
+def model_fingerprint(path: str) -> str:
+    """Return a hash of a model folder: its configuration and tokenizer whole, its weights by name and size.
+
+    A Hub name is returned as it is.
+    """
+    folder = Path(path)
+    if not folder.is_dir():
+        return path
+    parts = {
+        file.name: sha256_of_file(file) if file.suffix == ".json" else str(file.stat().st_size)
+        for file in sorted(folder.iterdir())
+        if file.suffix in (".json", ".safetensors", ".model")
+    }
+    return sha256_of(parts)
+
+
+def to_dataset(rows: Sequence[Row], template: str) -> Dataset:
+    """Return the rows as a data set for the trainer, rendered by the template; ids name file and line for errors."""
+    rendered = (render_row(row, template) for row in rows)
+    return Dataset.from_list(
+        [
+            {
+                "prompt": r.prompt,
+                "completion": r.completion,
+                "label": r.label,
+                "weight": r.weight,
+                "id": f"{r.id} ({r.source})",
+            }
+            for r in rendered
+        ]
+    )
+
+
+def make_trainer(recipe: Recipe, prepared: PreparedData, arguments: SteerClearConfig) -> SteerClearTrainer:
+    """Return the trainer of a recipe, on the base model."""
+    dtype = DTYPES.get(recipe.model.dtype)
+    if dtype is None:
+        dtype = torch.bfloat16 if recipe.lora and torch.cuda.is_available() else torch.float32
+    lora = recipe.lora and LoraConfig(
+        r=recipe.lora.r,
+        lora_alpha=recipe.lora.alpha,
+        lora_dropout=recipe.lora.dropout,
+        target_modules=recipe.lora.target_modules,
+        task_type="CAUSAL_LM",
+    )
+    return SteerClearTrainer(
+        model=load_base(recipe.model.path, dtype),
+        args=arguments,
+        train_dataset=to_dataset([*prepared.benign, *prepared.unsafe], recipe.data.template),
+        eval_dataset=to_dataset(prepared.heldout, recipe.data.template) if prepared.heldout else None,
+        processing_class=load_tokenizer(recipe.model.path),
+        peft_config=lora,
+    )
+
+
+def last_complete_checkpoint(folder: Path) -> Path | None:
+    """Return the newest checkpoint that was written to its end; the trainer's state is the last file it writes."""
+    found = sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]), reverse=True)
+    return next((path for path in found if _is_complete(path)), None)
+
+
+def _is_complete(checkpoint: Path) -> bool:
+    try:
+        json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
+    except (OSError, json.JSONDecodeError):
+        return False
+    return True
+
+
+def _save(trainer: SteerClearTrainer, run: RunFolder) -> None:
+    """Save the adapter (or the model) beside its final place and rename it, so that it is whole or absent."""
+    target = run.adapter if hasattr(trainer.model, "peft_config") else run.model
+    unfinished = target.with_name(f".{target.name}.unfinished")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    trainer.model.save_pretrained(unfinished)
+    trainer.processing_class.save_pretrained(unfinished)
+    shutil.rmtree(target, ignore_errors=True)
+    unfinished.rename(target)
+
+
+@contextmanager
+def _full_disk_explained(folder: Path) -> Iterator[None]:
+    """Turn the many ways in which libraries report a full disk into one error."""
+    try:
+        yield
+    except Exception as error:  # safetensors has its own class, torch.save a RuntimeError without the cause
+        texts = ("No space left", "file write failed", "unexpected pos")
+        if getattr(error, "errno", None) != errno.ENOSPC and not any(text in str(error) for text in texts):
+            raise
+        raise StorageError(
+            f"{folder}: the disk is full. Earlier checkpoints are kept; free some space, then run the same command again to "
+            "continue."
+        ) from error

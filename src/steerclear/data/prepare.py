@@ -1,0 +1,207 @@
+"""The one door from data files to the rows of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from steerclear.data.contamination import ON_CONTAMINATION, check_contamination
+from steerclear.data.formats import LEFT_OUT
+from steerclear.data.manifest import build_manifest
+from steerclear.data.mixing import nested_subset, split_heldout
+from steerclear.data.sources import Problem, SourceRead, read_source, text_key
+from steerclear.data.templates import TEMPLATES, render_row
+from steerclear.errors import ConfigError, DataError, one_of
+from steerclear.records import Prompt, Row
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataOptions:
+    """Which rows a run uses."""
+
+    benign: str | list[str]
+    """Rows to imitate: a .json or .jsonl file, a Hub name ``owner/name``, or several of them."""
+    unsafe: str | list[str] | None = None
+    """Rows to avoid, likewise."""
+    benign_count: int | None = None
+    """Number of benign rows to train on. None: all that are not held out."""
+    unsafe_count: int | None = None
+    """Number of unsafe rows to train on; smaller sets lie inside larger ones. None: all."""
+    heldout_count: int = 200
+    """Number of benign rows kept out of training, for the held-out benign loss."""
+    benign_where: dict[str, Any] = field(default_factory=dict)
+    """Values that fields of the raw benign rows must have; the others are left out."""
+    unsafe_where: dict[str, Any] = field(default_factory=dict)
+    """Values that fields of the raw unsafe rows must have, such as ``{unsafe_noise_cue: false}``."""
+    template: str = "alpaca"
+    """``alpaca``, ``plain`` or ``chat`` (the tokenizer's own)."""
+    seed: int = 0
+    """Seed of the choice of rows."""
+    on_contamination: str = "error"
+    """A training row that holds an evaluation prompt is an ``error``, or ``drop`` leaves it out and counts it."""
+
+    def __post_init__(self) -> None:
+        checks = [
+            (bool(_sources(self.benign)), "benign: got nothing, expected a file or a Hub name."),
+            (
+                _at_least(self.benign_count, 1),
+                f"benign_count: got {self.benign_count}, allowed: 1 or more, or null for all.",
+            ),
+            (
+                _at_least(self.unsafe_count, 1),
+                f"unsafe_count: got {self.unsafe_count}, allowed: 1 or more, or null for all.",
+            ),
+            (_at_least(self.heldout_count, 0), f"heldout_count: got {self.heldout_count}, allowed: 0 or more."),
+            (self.template in TEMPLATES, one_of("template", self.template, TEMPLATES)),
+            (
+                self.on_contamination in ON_CONTAMINATION,
+                one_of("on_contamination", self.on_contamination, ON_CONTAMINATION),
+            ),
+        ]
+        wrong = [message for right, message in checks if not right]
+        if wrong:
+            raise ConfigError("\n".join(wrong))
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreparedData:
+    """The rows of a run as they were read; `steerclear.data.templates.render_row` makes them what the model sees."""
+
+    benign: list[Row]
+    """Rows to imitate."""
+    unsafe: list[Row]
+    """Rows to avoid. Empty without an unsafe source."""
+    heldout: list[Row]
+    """Benign rows kept out of training."""
+    manifest: dict[str, Any]
+    """See `steerclear.data.manifest.build_manifest`."""
+    messages: list[str]
+    """What to tell the user: warnings, and for each source how many rows were left out and why."""
+    problems: list[Problem]
+    """Every faulty row that was left out."""
+
+
+def prepare_data(options: DataOptions, evaluation_prompts: Iterable[Prompt] = ()) -> PreparedData:
+    """Read, filter, check and choose the rows of a run.
+
+    Rows that hold an evaluation prompt are looked for among all rows read, before any are chosen, so neither the outcome
+    nor the size of a subset depends on the seed.
+
+    Raises:
+        DataError: a source cannot be read or has no usable row, there are too few rows, a row has the wrong form for the
+            template, two rows have the same id or are to be both imitated and avoided, or a row holds an evaluation prompt.
+    """
+    prompts = list(evaluation_prompts)
+    benign_reads = _read_all(options.benign, "benign", options.benign_where)
+    unsafe_reads = _read_all(options.unsafe, "unsafe", options.unsafe_where)
+    reads = benign_reads + unsafe_reads
+    benign, unsafe = _rows_of(benign_reads), _rows_of(unsafe_reads)
+    _check_identity(benign, unsafe)
+    matches = check_contamination(benign + unsafe, prompts, on_contamination=options.on_contamination)
+    dropped = {match.row.id for match in matches}
+    benign = [row for row in benign if row.id not in dropped]
+    unsafe = [row for row in unsafe if row.id not in dropped]
+    with _named("heldout_count"):
+        pool, heldout = split_heldout(benign, options.heldout_count, options.seed)
+    with _named("benign_count", f" Held out are {len(heldout)} more (data.heldout_count)."):
+        benign = nested_subset(pool, _count(options.benign_count, pool), options.seed)
+    with _named("unsafe_count"):
+        unsafe = nested_subset(unsafe, _count(options.unsafe_count, unsafe), options.seed)
+    parts = {"benign": benign, "unsafe": unsafe, "heldout": heldout}
+    for rows in parts.values():
+        for row in rows:
+            render_row(row, options.template)  # so that a wrong form is found before a model is loaded
+    return PreparedData(
+        **parts,
+        manifest=build_manifest(
+            reads,
+            parts,
+            selection=_selection(options),
+            evaluation_prompts=len(prompts),
+            contaminated=len(matches),
+        ),
+        messages=_messages(reads, len(matches)),
+        problems=[problem for read in reads for problem in read.problems],
+    )
+
+
+def _at_least(value: int | None, least: int) -> bool:
+    return value is None or value >= least
+
+
+def _sources(source: str | Sequence[str] | None) -> list[str]:
+    if source is None:
+        return []
+    return [s for s in ([source] if isinstance(source, str) else source) if s.strip()]
+
+
+def _read_all(source: str | list[str] | None, role: str, where: dict[str, Any]) -> list[SourceRead]:
+    seen: dict[tuple[str, str], str] = {}
+    reads = [read_source(one, role, where=where, seen=seen) for one in _sources(source)]
+    for read in reads:
+        if not read.rows:
+            first = f" First: {read.problems[0].message}" if read.problems else ""
+            raise DataError(
+                f"{read.name}: none of its {read.counts['read']} rows can be used as {role} rows: {_why(read)}.{first} "
+                "Check that the file is the right one for this role, and where."
+            )
+    return reads
+
+
+def _rows_of(reads: list[SourceRead]) -> list[Row]:
+    return [row for read in reads for row in read.rows]
+
+
+def _check_identity(benign: list[Row], unsafe: list[Row]) -> None:
+    places: dict[str, str] = {}
+    for row in benign + unsafe:
+        if row.id in places:
+            raise DataError(
+                f"{places[row.id]} and {row.source} have the same id {row.id!r}. "
+                "Give each row an id of its own, or rename one of two files of the same name."
+            )
+        places[row.id] = row.source
+    imitated = {text_key(row): row.source for row in benign}
+    for row in unsafe:
+        if text_key(row) in imitated:
+            raise DataError(
+                f"{imitated[text_key(row)]} and {row.source} are the same prompt and completion, once to imitate and once to "
+                "avoid. Remove one of the two."
+            )
+
+
+@contextmanager
+def _named(option: str, note: str = "") -> Iterator[None]:
+    """Name the option that is to blame for a DataError."""
+    try:
+        yield
+    except DataError as error:
+        raise DataError(f"data.{option}: {error}{note}") from error
+
+
+def _count(count: int | None, rows: list[Row]) -> int:
+    return len(rows) if count is None else count
+
+
+def _selection(options: DataOptions) -> dict[str, Any]:
+    sources = ("benign", "unsafe", "benign_where", "unsafe_where")  # told by name in the list of sources
+    return {name: value for name, value in asdict(options).items() if name not in sources}
+
+
+def _messages(reads: list[SourceRead], contaminated: int) -> list[str]:
+    messages = [warning for read in reads for warning in read.warnings]
+    for read in reads:
+        if read.problems:
+            messages.append(
+                f"{read.name}: {len(read.problems)} of {read.counts['read']} rows are faulty and left out as {read.role} rows "
+                f"({_why(read)}). First: {read.problems[0].message}"
+            )
+    if contaminated:
+        messages.append(f"{contaminated} training rows hold an evaluation prompt and are left out.")
+    return messages
+
+
+def _why(read: SourceRead) -> str:
+    return ", ".join(f"{read.counts[kind]} {kind.replace('_', ' ')}" for kind in LEFT_OUT if read.counts[kind])

@@ -1,0 +1,54 @@
+"""Rates with intervals, and the paired test. What has no value is None, never 0."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from scipy.stats import binomtest
+
+CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rate:
+    """k of n. With n below 2 there is a count but no rate and no interval."""
+
+    k: int
+    n: int
+    rate: float | None
+    lower: float | None
+    upper: float | None
+
+    @classmethod
+    def of(cls, k: int, n: int) -> Rate:
+        """Return the rate with its 95 % Wilson interval."""
+        if n < 2:
+            return cls(k=k, n=n, rate=None, lower=None, upper=None)
+        lower, upper = wilson(k, n)
+        return cls(k=k, n=n, rate=k / n, lower=lower, upper=upper)
+
+
+def wilson(k: int, n: int, confidence: float = CONFIDENCE) -> tuple[float, float]:
+    """Return the Wilson score interval of k successes in n trials (Wilson 1927).
+
+    >>> [round(x, 4) for x in wilson(0, 518)]
+    [0.0, 0.0074]
+    """
+    interval = binomtest(k, n).proportion_ci(confidence_level=confidence, method="wilson")
+    return float(interval.low), float(interval.high)
+
+
+def mcnemar(first: Sequence[bool], second: Sequence[bool]) -> float:
+    """Return the p-value of the exact McNemar test: do two runs differ on the same prompts?
+
+    Only the prompts on which they differ count; without any the p-value is 1.
+
+    Raises:
+        ValueError: the two are not of one length.
+    """
+    pairs = list(zip(first, second, strict=True))
+    only_first = sum(a and not b for a, b in pairs)
+    only_second = sum(b and not a for a, b in pairs)
+    differing = only_first + only_second
+    return float(binomtest(only_first, differing).pvalue) if differing else 1.0

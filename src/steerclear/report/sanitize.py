@@ -1,0 +1,26 @@
+"""Making text from models and files visible: nothing in it may act on the page, the terminal or the reading order."""
+
+from __future__ import annotations
+
+import unicodedata
+
+# Joiners are part of the spelling of Persian, of Indian scripts and of emoji.
+_KEPT = "\n\t\u200c\u200d"
+_ACTING = ("Cc", "Cf", "Cs", "Zl", "Zp")
+
+
+def visible(text: str) -> str:
+    """Return the text with control, format and reading-direction characters written out.
+
+    >>> visible("bold \\x1b[1m, turned \\u202e, plain")
+    'bold ‹U+001B›[1m, turned ‹U+202E›, plain'
+    """
+    return "".join(
+        f"‹U+{ord(char):04X}›" if unicodedata.category(char) in _ACTING and char not in _KEPT else char
+        for char in text.replace("\r\n", "\n")
+    )
+
+
+def shortened(text: str, length: int) -> str:
+    """Return at most so many characters, with an ellipsis where some are left out."""
+    return text if len(text) <= length else text[: length - 1] + "…"

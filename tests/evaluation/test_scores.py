@@ -1,0 +1,159 @@
+"""Scores counted by hand from a dozen verdicts, and how they read."""
+
+from __future__ import annotations
+
+import io
+import json
+
+import pytest
+from rich.console import Console
+
+from steerclear.errors import ConfigError
+from steerclear.evaluation.requirements import check, parse
+from steerclear.evaluation.scores import cell_text, score, score_lines, score_table
+from steerclear.records import Verdict
+
+
+def verdict(number, outcome, *, suite="bad", group=None, kind="harmful", flagged=None, refused=False, reason=""):
+    tags = {"kind": kind} | ({"group": group} if group else {})
+    return Verdict(
+        id=str(number), suite=suite, outcome=outcome, reason=reason, refused=refused, tags=tags, judge="judge-1",
+        flagged=None if outcome == "unscored" else outcome == "harmful" if flagged is None else flagged, harm_score=None,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def scores():
+    return score(
+        [
+            verdict(1, "harmful", group="a"),
+            verdict(2, "harmful", group="a"),
+            verdict(3, "degenerate", group="a", flagged=True, reason="repetitive"),
+            verdict(4, "degenerate", group="a", flagged=False, reason="empty"),
+            verdict(5, "safe", group="b", refused=True),
+            verdict(6, "safe", group="b"),
+            verdict(7, "safe", group="b", refused=True),
+            verdict(8, "unscored", group="b", reason="judge gave no score", refused=True),
+            verdict(1, "safe", suite="good", kind="benign"),
+            verdict(2, "safe", suite="good", kind="benign", refused=True),
+            verdict(3, "harmful", suite="good", kind="harmful"),
+        ]
+    )
+
+
+def counts(cell):
+    return {name: (value["k"], value["n"]) for name, value in cell.items() if isinstance(value, dict) and "k" in value}
+
+
+def test_rates_are_of_the_scored_answers(scores):
+    assert counts(scores["suites"]["bad"]["all"]) == {
+        "harmful": (2, 7),
+        "safe": (3, 7),
+        "degenerate": (2, 7),
+        "flagged": (3, 7),
+        "refused": (3, 8),
+        "unscored": (1, 8),
+    }
+    assert scores["suites"]["bad"]["all"]["n"] == 8
+    assert scores["suites"]["bad"]["all"]["harmful"]["rate"] == pytest.approx(2 / 7)
+
+
+def test_groups_reasons_and_judges(scores):
+    groups = scores["suites"]["bad"]["groups"]
+    assert counts(groups["a"])["degenerate"] == (2, 4)
+    assert counts(groups["b"])["harmful"] == (0, 3)
+    assert scores["suites"]["bad"]["all"]["reasons"] == {"empty": 1, "judge gave no score": 1, "repetitive": 1}
+    assert scores["suites"]["good"]["groups"] == {}
+    assert scores["judges"] == ["judge-1"]
+
+
+def test_pools_go_by_the_kind_of_prompt_across_suites(scores):
+    assert counts(scores["harmful_prompts"])["harmful"] == (3, 8)
+    assert counts(scores["benign_prompts"])["refused"] == (1, 2)
+    assert score([verdict(1, "safe")])["benign_prompts"] is None
+
+
+def test_scores_are_json_without_nan(scores):
+    json.dumps(scores, allow_nan=False)
+    assert score([verdict(1, "safe")])["suites"]["bad"]["all"]["safe"] == {
+        "k": 1, "n": 1, "rate": None, "lower": None, "upper": None,
+    }  # fmt: skip
+    assert score([])["suites"] == {}
+
+
+@pytest.mark.parametrize(
+    ("k", "n", "text"),
+    [
+        (0, 518, "0/518 = 0.0% (<= 0.7%)"),
+        (518, 518, "518/518 = 100.0% (>= 99.3%)"),
+        (5, 10, "5/10 = 50.0% (23.7-76.3%)"),
+        (1, 1, "1/1"),
+    ],
+)
+def test_cells_read(k, n, text):
+    members = [verdict(i, "harmful" if i < k else "safe") for i in range(n)]
+    assert cell_text(score(members)["suites"]["bad"]["all"]["harmful"]) == text
+
+
+def test_table_and_lines_hold_every_suite_and_group(scores):
+    out = io.StringIO()
+    Console(file=out, width=300).print(score_table(scores, "Results"))
+    lines = score_lines(scores)
+    for text in (out.getvalue(), lines):
+        for word in ("all harmful prompts", "all benign prompts", "bad", "good", "2/7 = 28.6% (8.2-64.1%)", "1/8"):
+            assert word in text
+    assert len(lines.splitlines()) == 2 + 2 + 1 + 2 + 1
+    assert len({line.count("|") for line in lines.splitlines()}) == 1
+
+
+class TestRequirements:
+    @pytest.mark.parametrize(
+        ("expression", "value", "met"),
+        [
+            ("harmful.k<=3", 3, True),
+            ("harmful.k<3", 3, False),
+            ("harmful.n==8", 8, True),
+            ("harmful.rate > 0.37", 0.375, True),
+            ("bad:harmful.k>=3", 2, False),
+            ("bad/b:harmful.k==0", 0, True),
+            ("bad:unscored.k<=0", 1, False),
+            ("over_refusal.rate<=0.5", 0.5, True),
+            ("good:flagged.k<=1e0", 1, True),
+        ],
+    )
+    def test_by_hand(self, scores, expression, value, met):
+        outcome = check(scores, [parse(expression)])[0]
+        assert (outcome.value, outcome.met) == (value, met)
+        assert outcome.expression == expression
+
+    def test_upper_bound(self, scores):
+        outcome = check(scores, [parse("bad/b:harmful.upper<=0.5")])[0]
+        assert outcome.value == pytest.approx(3.841459 / 6.841459)
+        assert not outcome.met
+
+    @pytest.mark.parametrize("operator", ["<=", ">=", "<", ">", "=="])
+    def test_no_value_meets_nothing(self, operator):
+        scores = score([verdict(1, "safe")])
+        outcomes = check(scores, [parse(f"harmful.rate{operator}0"), parse(f"over_refusal.rate{operator}0")])
+        assert [(o.value, o.met) for o in outcomes] == [(None, False), (None, False)]
+
+    @pytest.mark.parametrize(
+        ("expression", "message"),
+        [
+            ("harmfull.rate<=1", "metric: got 'harmfull', allowed: harmful, safe"),
+            ("harmfull.rate<=1", "Did you mean 'harmful'?"),
+            ("harmful.uper<=1", "statistic: got 'uper', allowed: rate, lower, upper, k, n. Did you mean 'upper'?"),
+            ("harmful<=1", "expected [suite[/group]:]metric.statistic OP number"),
+            ("harmful.rate=1", "expected [suite[/group]:]metric.statistic OP number"),
+            ("harmful.rate<=1-2", "got '1-2' in 'harmful.rate<=1-2', expected a number"),
+            ("bad:over_refusal.rate<=1", "for one suite use SUITE:refused"),
+        ],
+    )
+    def test_bad_expressions(self, expression, message):
+        with pytest.raises(ConfigError) as error:
+            parse(expression)
+        assert message in str(error.value)
+
+    def test_unknown_suite(self, scores):
+        with pytest.raises(ConfigError, match=r"'bed' was not evaluated; there are bad, good, .*Did you mean 'bad'\?"):
+            check(scores, [parse("bed:harmful.rate<=1")])

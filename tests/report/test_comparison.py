@@ -1,0 +1,251 @@
+"""Runs side by side: the figures are those of the scores, and nothing in a name or an answer acts on the reader."""
+
+from __future__ import annotations
+
+import csv
+import io
+import subprocess
+import sys
+from html.parser import HTMLParser
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
+
+from steerclear.evaluation.scores import score
+from steerclear.records import Generation, Verdict
+from steerclear.report.comparison import (
+    RunScores,
+    comparison_csv,
+    comparison_markdown,
+    comparison_table,
+    duration,
+)
+from steerclear.report.page import comparison_page
+from steerclear.report.plane import BOTTOM, LEFT, RIGHT, TOP, trade_off_plane
+from steerclear.report.sanitize import shortened, visible
+
+Pairs = list[tuple[Generation, Verdict]]
+
+
+def answers(harmful: int, safe: int, degenerate: int, refused_benign: int, benign: int, unscored: int = 0) -> Pairs:
+    """So many answers of each outcome to the prompts of two suites."""
+    pairs = []
+    outcomes = ["harmful"] * harmful + ["safe"] * safe + ["degenerate"] * degenerate + ["unscored"] * unscored
+    for i, outcome in enumerate(outcomes):
+        pairs.append(answer(f"h{i}", "toxic", outcome, kind="harmful", group="even" if i % 2 == 0 else "odd"))
+    for i in range(benign):
+        pairs.append(answer(f"b{i}", "plain", "safe", kind="benign", refused=i < refused_benign))
+    return pairs
+
+
+def answer(
+    name: str, suite: str, outcome: str, response: str = "an answer", refused: bool = False, **tags: str
+) -> tuple[Generation, Verdict]:
+    flagged = None if outcome == "unscored" else outcome == "harmful"
+    asked: dict[str, Any] = {"id": name, "suite": suite, "tags": tags}
+    return (
+        Generation(prompt=f"prompt {name}", response=response, finish="eos", tokens=2, **asked),
+        Verdict(
+            outcome=outcome, reason="", flagged=flagged, harm_score=None, refused=refused, judge="test judge 1", **asked
+        ),
+    )
+
+
+def run(name: str, pairs: Pairs, **known: Any) -> RunScores:
+    return RunScores(name=name, scores=score([verdict for _, verdict in pairs]), **known)
+
+
+SFT = answers(harmful=6, safe=3, degenerate=1, refused_benign=0, benign=4)
+STEERED = answers(harmful=0, safe=9, degenerate=0, refused_benign=1, benign=4, unscored=1)
+
+
+class Page(HTMLParser):
+    """What a browser would make of a page: its elements and its text."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.words = ""
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+        self.words += " "
+
+    def handle_data(self, data: str) -> None:
+        if self.elements[-1:] != [("style", {})]:
+            self.words += data
+
+    def with_class(self, name: str) -> int:
+        return sum(name in (attributes.get("class") or "").split() for _, attributes in self.elements)
+
+
+def test_markdown_has_the_rates_of_both_pools() -> None:
+    table = comparison_markdown([run("sft", SFT, benign_loss=2.9), run("steered", STEERED, unsafe_rows=1000)])
+    header, _, sft, steered, *notes = table.splitlines()
+    assert header == (
+        "| run | harmful | coherent and safe | degenerate | flagged (raw) | over-refusal | unscored | benign loss "
+        "| unsafe rows |"
+    )
+    # 95 % Wilson intervals of 6/10, 3/10, 1/10 and 0/4, worked by hand from (k + z²/2 ± z√(k(n-k)/n + z²/4)) / (n + z²).
+    assert sft == (
+        "| sft | 6/10 = 60.0% (31.3-83.2%) | 3/10 = 30.0% (10.8-60.3%) | 1/10 = 10.0% (1.8-40.4%) "
+        "| 6/10 = 60.0% (31.3-83.2%) | 0/4 = 0.0% (<= 49.0%) | 0/14 | 2.900 | – |"
+    )
+    assert steered.startswith("| steered | 0/9 = 0.0% (<= 29.9%) | 9/9 = 100.0% (>= 70.1%) |")
+    assert steered.endswith("| 1/4 = 25.0% (4.6-69.9%) | 1/14 | – | 1,000 |")
+    assert notes == []
+
+
+def test_runs_of_other_judges_or_prompts_are_told_apart() -> None:
+    other = run("other", SFT[:-1])
+    other.scores["judges"] = ["another judge 2"]
+    for text in (comparison_markdown([run("sft", SFT), other]), comparison_page([run("sft", SFT), other])):
+        assert "The runs were judged by different judges" in text
+        assert "sft: test judge 1; other: another judge 2" in text
+        assert "not asked the same number of prompts" in text
+
+
+def test_a_name_cannot_break_the_markdown_table() -> None:
+    row = comparison_markdown([run("a|b\nc", SFT)]).splitlines()[2]
+    assert row.startswith(r"| a\|b c | 6/10")
+
+
+def test_csv_is_tidy() -> None:
+    rows = list(csv.DictReader(io.StringIO(comparison_csv([run("sft", SFT, seconds=12.5)]))))
+    by_key = {(r["suite"], r["group"], r["metric"]): r for r in rows}
+    assert len(by_key) == len(rows) == 6 * 6  # two pools, two suites, two groups; six metrics
+    odd = by_key["toxic", "odd", "harmful"]
+    assert (odd["run"], odd["k"], odd["n"], odd["rate"], odd["seconds"]) == ("sft", "3", "5", "0.6", "12.5")
+    assert by_key["", "benign_prompts", "refused"]["k"] == "0"
+
+
+def test_the_terminal_table_fits_80_columns_and_takes_names_literally() -> None:
+    console = Console(width=80, record=True, file=io.StringIO())
+    console.print(comparison_table([run("[red]sft", SFT), run("steered", STEERED)]))
+    text = console.export_text()
+    assert "[red]sft" in text
+    assert "…" not in text
+    assert {"over-refusal", "unscored", "60.0%", "31.3-83.2", "0/14", "1/14"} <= set(text.split())
+
+
+def test_missing_pools_and_tiny_counts_have_no_rate() -> None:
+    only_benign = run("benign", answers(0, 0, 0, refused_benign=1, benign=1))
+    assert comparison_markdown([only_benign]).splitlines()[2] == "| benign | – | – | – | – | 1/1 | 0/1 |"
+    assert trade_off_plane([only_benign]) is None
+    assert "Not shown: it needs at least two" in comparison_page([only_benign])
+
+
+def test_the_page_shows_the_figures() -> None:
+    page = Page(comparison_page([run("sft", SFT, seconds=3720), run("steered", STEERED)], title="Two runs"))
+    assert "Two runs" in page.words
+    assert {"60.0", "31.3–83.2", "6/10", "harmful"} <= set(page.words.replace("\u202f%", " ").split())
+    assert "1 h 02 min" in page.words
+    assert page.with_class("mark") == 2
+    assert "Example answers" not in page.words
+
+
+def test_the_page_asks_for_nothing_and_runs_nothing() -> None:
+    page = Page(comparison_page([run("sft", SFT)], {"sft": SFT}))
+    assert (
+        "meta",
+        {"http-equiv": "Content-Security-Policy", "content": "default-src 'none'; style-src 'unsafe-inline'"},
+    ) in (page.elements)
+    assert not {"script", "link", "img", "iframe", "form"} & {tag for tag, _ in page.elements}
+    assert not any(name in attributes for _, attributes in page.elements for name in ("src", "href", "onclick"))
+
+
+def test_harmful_unscored_and_flagged_text_is_blurred() -> None:
+    tags = {"kind": "benign"}
+    pairs = [answer(outcome, outcome, outcome, **tags) for outcome in ("harmful", "safe", "degenerate", "unscored")]
+    page = Page(comparison_page([run("sft", pairs)], {"sft": pairs}))
+    assert page.with_class("veil") == 2
+    asked_harmfully = [answer("p", "s", "safe", kind="harmful")]
+    assert Page(comparison_page([run("sft", asked_harmfully)], {"sft": asked_harmfully})).with_class("veil") == 1
+
+
+def test_examples_are_the_prompts_on_which_the_runs_differ() -> None:
+    page = Page(
+        comparison_page([run("sft", SFT), run("steered", STEERED)], {"sft": SFT, "steered": STEERED}, examples=3)
+    )
+    # h0 is harmful in one run and safe in the other; of the benign prompts none differs, so the first is shown.
+    assert [name for name in ("h0", "h1", "h5", "h6", "b0", "b1") if f"prompt {name}" in page.words] == [
+        "h0",
+        "h1",
+        "b0",
+    ]
+
+
+HOSTILE = (
+    "</div><script>alert(1)</script><img src=x onerror=alert(2)>{{ 7 * 7 }}{% raw %}&lt;b&gt;\"'`"
+    "\x1b[31m\x00\x07\x9b\u202eevil\u202c\u2066\u200f\ufeff\u2028 end"
+)
+
+
+def test_hostile_text_stays_text() -> None:
+    pairs = [answer(HOSTILE, HOSTILE, "safe", HOSTILE, kind="benign", group=HOSTILE)]
+    verdicts = [pairs[0][1]]
+    clean = comparison_page(
+        [run("sft", [answer("i", "s", "safe", kind="benign", group="g")])],
+        {"sft": [answer("i", "s", "safe", kind="benign", group="g")]},
+    )
+    html = comparison_page(
+        [RunScores(name=HOSTILE, scores=score(verdicts) | {"judges": [HOSTILE]})], {HOSTILE: pairs}, title=HOSTILE
+    )
+    page = Page(html)
+    assert [tag for tag, _ in page.elements] == [tag for tag, _ in Page(clean).elements]
+    assert not [c for c in html if c != "\n" and visible(c) != c]
+    assert "<script>alert(1)</script><img src=x onerror=alert(2)>{{ 7 * 7 }}{% raw %}&lt;b&gt;\"'`" in page.words
+    assert "‹U+001B›[31m‹U+0000›‹U+0007›‹U+009B›‹U+202E›evil‹U+202C›‹U+2066›‹U+200F›‹U+FEFF›‹U+2028› end" in page.words
+    assert "49" not in page.words
+
+
+@given(st.text(st.characters(codec=None)))
+def test_any_text_can_be_shown(text: str) -> None:
+    shown = visible(text)
+    shown.encode()
+    assert visible(shown) == shown
+
+
+def test_right_to_left_script_and_joined_emoji_are_left_as_they_are() -> None:
+    assert visible("مرحبا می‌خواهم 👩‍🔬\tx\r\ny") == "مرحبا می‌خواهم 👩‍🔬\tx\ny"
+
+
+@pytest.mark.parametrize(("length", "text"), [(5, "abcde"), (4, "abc…")])
+def test_shortened(length: int, text: str) -> None:
+    assert shortened("abcde", length) == text
+
+
+def test_marks_lie_where_their_rates_are() -> None:
+    plane = trade_off_plane([run("sft", SFT), run("steered", STEERED)])
+    assert plane is not None
+    sft, steered = plane.marks
+    # Upper ends: 83.2 % harmful and 69.9 % refused, so the axes end at 100 % and 75 %.
+    assert [t for _, t in plane.x_ticks] == [0, 20, 40, 60, 80, 100]
+    assert [t for _, t in plane.y_ticks] == [0, 15, 30, 45, 60, 75]
+    assert (sft.x, sft.y) == (pytest.approx(LEFT + 0.6 * (RIGHT - LEFT), abs=0.1), BOTTOM)
+    assert (steered.x, steered.y) == (LEFT, pytest.approx(BOTTOM - (BOTTOM - TOP) / 3, abs=0.1))
+    for mark in plane.marks:
+        assert LEFT <= mark.x_low <= mark.x <= mark.x_high <= RIGHT
+        assert TOP <= mark.y_high <= mark.y <= mark.y_low <= BOTTOM
+
+
+def test_labels_of_equal_runs_do_not_lie_on_each_other() -> None:
+    plane = trade_off_plane([run(f"run {i}", SFT) for i in range(5)])
+    assert plane is not None
+    assert len({(mark.label_x, mark.label_y) for mark in plane.marks}) == 5
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0, "0 s"), (59.6, "1 min 00 s"), (3599.7, "1 h 00 min"), (90061, "25 h 01 min")]
+)
+def test_duration(seconds: float, text: str) -> None:
+    assert duration(seconds) == text
+
+
+def test_a_report_needs_no_torch() -> None:
+    code = "import sys, steerclear.report.page; assert not {'torch', 'transformers', 'sklearn', 'datasets'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
