@@ -51,7 +51,9 @@ def test_trap_4_truncation_loses_no_row_and_counts_what_it_cuts(make_trainer: An
     assert trainer.tokens_cut["train"]["rows"] > 0
 
 
-def test_trap_4_a_row_with_nothing_left_is_counted_if_benign_and_an_error_if_unsafe(make_trainer: Any, rows: Any) -> None:
+def test_trap_4_a_row_with_nothing_left_is_counted_if_benign_and_an_error_if_unsafe(
+    make_trainer: Any, rows: Any
+) -> None:
     longest = {"prompt": "the dog and " * 30, "completion": " walk out .", "id": "long"}
     dataset = Dataset.from_list([*rows(3, 1), longest | {"label": True}])
     trainer = make_trainer(dataset, max_length=40)

@@ -98,7 +98,10 @@ def train(recipe: Recipe, prompts: Sequence[Prompt], say: Say) -> RunFolder:
             "final_loss": losses[-1] if losses else None,
             "heldout_benign_loss": figures.get("eval_benign_loss"),
             "seconds": sum(entry.get("train_runtime", 0.0) for entry in history),
-            "rows": {"benign": len(prepared.benign), "unsafe": len(prepared.unsafe)},
+            "rows": {
+                "benign": len(prepared.benign),
+                "unsafe": len(prepared.unsafe) if arguments.penalty_weight > 0 else 0,
+            },
         },
     )
     shutil.rmtree(run.checkpoints, ignore_errors=True)
@@ -206,7 +209,10 @@ def make_trainer(recipe: Recipe, prepared: PreparedData, arguments: SteerClearCo
     return SteerClearTrainer(
         model=load_base(recipe.model.path, dtype),
         args=arguments,
-        train_dataset=to_dataset([*prepared.benign, *prepared.unsafe], recipe.data.template),
+        # Plain SFT sees no unsafe row: one that counts nothing would still take a place in a batch.
+        train_dataset=to_dataset(
+            [*prepared.benign, *(prepared.unsafe if arguments.penalty_weight > 0 else [])], recipe.data.template
+        ),
         eval_dataset=to_dataset(prepared.heldout, recipe.data.template) if prepared.heldout else None,
         processing_class=load_tokenizer(recipe.model.path),
         peft_config=lora,
