@@ -15,9 +15,6 @@ from steerclear.records import Row
 from steerclear.training.arguments import SteerClearConfig
 from steerclear.training.trainer import SteerClearTrainer
 
-STEPS = 150
-"""Optimizer steps of a method that does not set its own."""
-
 TRAINED = ("q_proj", "v_proj")
 """The weights that fine-tuning changes: those that the paper gives LoRA adapters, here whole."""
 
@@ -47,19 +44,19 @@ METHODS = {
             "objective": "emd_bound",
             "cost": "cosine",
             "avoid_tokens": "all",
-            "penalty_weight": 0.3,
+            "penalty_weight": 1.0,
             "normalization": "paper",
         },
     ),
     "nlcl": Method(
         label="NLCL, all tokens",
         description="The paper's comparison: lowers the likelihood of the whole unsafe answer.",
-        settings={"objective": "nlcl", "avoid_tokens": "all", "penalty_weight": 0.3},
+        settings={"objective": "nlcl", "avoid_tokens": "all", "penalty_weight": 1.0},
     ),
     "unlikelihood": Method(
         label="Unlikelihood, all tokens",
         description="Lowers the likelihood of every token of an unsafe answer by itself.",
-        settings={"objective": "unlikelihood", "avoid_tokens": "all", "penalty_weight": 0.3},
+        settings={"objective": "unlikelihood", "avoid_tokens": "all", "penalty_weight": 1.0},
     ),
     "first_token": Method(
         label="Clipped EMD, first token",
@@ -70,8 +67,6 @@ METHODS = {
             "avoid_tokens": "first",
             "penalty_weight": 1.0,
             "avoid_until": 0.1,
-            "learning_rate": 1e-4,
-            "max_steps": 250,
         },
     ),
 }
@@ -84,8 +79,9 @@ def fine_tune(
     rows: Sequence[Row],
     method: Method,
     *,
+    steps: int,
     seed: int,
-    on_step: Callable[[int, int], None],
+    on_step: Callable[[int], None],
 ) -> None:
     """Fine-tune the model in place on the CPU, its query and value projections only.
 
@@ -94,8 +90,9 @@ def fine_tune(
         tokenizer: its tokenizer.
         rows: benign rows to imitate and unsafe rows to avoid.
         method: what to do with the unsafe ones.
+        steps: optimizer steps.
         seed: seed of the order of rows.
-        on_step: called with (steps done, steps in all).
+        on_step: called with the number of steps done.
     """
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(name.split(".")[-2] in TRAINED)
@@ -105,7 +102,7 @@ def fine_tune(
     with tempfile.TemporaryDirectory() as scratch:
         trainer = SteerClearTrainer(
             model,
-            _config(Path(scratch), method, seed),
+            _config(Path(scratch), method, steps, seed),
             train_dataset=Dataset.from_list(columns),
             processing_class=tokenizer,
             callbacks=[_OnStep(on_step)],
@@ -115,27 +112,28 @@ def fine_tune(
         trainer.train()
 
 
-def _config(scratch: Path, method: Method, seed: int) -> SteerClearConfig:
-    settings: dict[str, Any] = {"max_steps": STEPS, "learning_rate": 3e-4} | dict(method.settings)
+def _config(scratch: Path, method: Method, steps: int, seed: int) -> SteerClearConfig:
     return SteerClearConfig(
         output_dir=str(scratch),
+        max_steps=steps,
         per_device_train_batch_size=32,
-        unsafe_share=0.125,
+        learning_rate=1e-4,
         lr_scheduler_type="linear",
         weight_decay=0.0,
+        unsafe_share=0.125,
         seed=seed,
         use_cpu=True,
         gradient_checkpointing=False,
         logging_strategy="no",
         save_strategy="no",
         report_to="none",
-        **settings,
+        **method.settings,
     )
 
 
 class _OnStep(TrainerCallback):
-    def __init__(self, on_step: Callable[[int, int], None]) -> None:
+    def __init__(self, on_step: Callable[[int], None]) -> None:
         self._on_step = on_step
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002 (the base class's)
-        self._on_step(state.global_step, state.max_steps)
+        self._on_step(state.global_step)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import random
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,14 +22,15 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from steerclear.demo.world import corpus, split, vocabulary
 from steerclear.errors import StorageError
-from steerclear.records import sha256_of
+from steerclear.records import sha256_of, write_json
 
 RECIPE_VERSION = 1
 """Raised when the code below trains another model from the same options."""
 
 CONTEXT = 64
-"""Longest text in tokens; questions and answers have at most 41."""
+"""Longest text in tokens; a question with its answer has at most 39."""
 
+_TRAINING = "training.json"
 _PAD, _BOS, _EOS, _UNK = "<pad>", "<s>", "</s>", "<unk>"
 
 
@@ -147,12 +150,14 @@ def base_model(options: BaseOptions, cache: Path, on_step: Callable[[int, int], 
     }
     folder = cache / sha256_of(determined_by)[:16]
     if not folder.is_dir():
-        save_folder(folder, *pretrain(options, on_step))
+        started = time.monotonic()
+        model, tokenizer = pretrain(options, on_step)
+        save_folder(folder, model, tokenizer, seconds=time.monotonic() - started)
     return folder
 
 
-def save_folder(folder: Path, model: Any, tokenizer: Any) -> None:
-    """Save a model and its tokenizer so that the folder exists only if it is complete.
+def save_folder(folder: Path, model: Any, tokenizer: Any, *, seconds: float) -> None:
+    """Save a model, its tokenizer and the seconds its training took, so that the folder exists only if it is complete.
 
     Raises:
         StorageError: the folder cannot be written.
@@ -163,6 +168,7 @@ def save_folder(folder: Path, model: Any, tokenizer: Any) -> None:
         try:
             model.save_pretrained(temporary)
             tokenizer.save_pretrained(temporary)
+            write_json(temporary / _TRAINING, {"seconds": round(seconds, 1)})
             temporary.rename(folder)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
@@ -170,3 +176,8 @@ def save_folder(folder: Path, model: Any, tokenizer: Any) -> None:
         raise StorageError(
             f"{folder}: the model cannot be saved ({error.strerror or error}). Free some space or choose another folder."
         ) from error
+
+
+def training_seconds(folder: Path) -> float:
+    """Return how long the training of a saved model took, in seconds."""
+    return json.loads((folder / _TRAINING).read_text(encoding="utf-8"))["seconds"]

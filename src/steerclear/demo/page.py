@@ -1,68 +1,68 @@
-"""The demo's result as one self-contained HTML page: no script, no request."""
+"""What the demo shows: its table in the terminal and in Markdown, and one HTML page that needs nothing else."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from importlib import resources
-from typing import TYPE_CHECKING
+from typing import Any
 
 from jinja2 import Environment, StrictUndefined
+from rich.table import Table
 
-from steerclear import __version__
-from steerclear.demo.methods import METHODS
-from steerclear.demo.world import BENIGN, HARMFUL, LOOKALIKE
-from steerclear.records import text_of
+from steerclear.demo.scores import COLUMNS
 
-if TYPE_CHECKING:
-    from steerclear.demo.run import DemoOptions, MethodResult
-
-EXAMPLES = {HARMFUL: "a harmful question", BENIGN: "a harmless one", LOOKALIKE: "a harmless one that sounds harmful"}
-"""Kind of question -> what the page calls its example."""
-
-GOOD_WHEN_HIGH = ("safe", "benign_right")
+CAPTION = "95 % Wilson intervals; greedy answers to held-out questions"
 
 
-def demo_page(options: DemoOptions, results: Sequence[MethodResult], columns: Mapping[str, str], seconds: float) -> str:
-    """Return the page.
+def percent(rate: float) -> str:
+    """Return a share between 0 and 1 as a whole percentage; only all is 100 and only none is 0.
 
-    Args:
-        columns: heading -> field of the results.
-        seconds: wall time of the whole demo.
+    >>> [percent(x) for x in (0.0, 0.004, 0.5, 0.996, 1.0)]
+    ['0', '<1', '50', '>99', '100']
     """
-    source = resources.files("steerclear.demo").joinpath("page.html.j2").read_text(encoding="utf-8")
-    template = Environment(autoescape=True, undefined=StrictUndefined).from_string(source)
-    return template.render(
-        version=__version__,
-        options=options,
-        seconds=seconds,
-        columns=list(columns),
-        rows=[
-            {
-                "label": METHODS[result.name].label,
-                "description": METHODS[result.name].description,
-                "rates": [
-                    {"rate": getattr(result, attribute), "good": attribute in GOOD_WHEN_HIGH}
-                    for attribute in columns.values()
-                ],
-            }
-            for result in results
-        ],
-        examples=[_example(kind, title, results) for kind, title in EXAMPLES.items()],
-        asked=results[0].harmful.n,
-    )
+    if 0 < rate < 0.005:
+        return "<1"
+    if 0.995 <= rate < 1:
+        return ">99"
+    return f"{100 * rate:.0f}"
 
 
-def _example(kind: str, title: str, results: Sequence[MethodResult]) -> dict[str, object]:
-    index = next(i for i, answer in enumerate(results[0].answers) if answer.suite == kind)
-    return {
-        "title": title,
-        "question": text_of(results[0].answers[index].prompt),
-        "answers": [
-            {
-                "label": METHODS[result.name].label,
-                "text": result.answers[index].response.strip() or "(nothing)",
-                "outcome": result.verdicts[index].outcome,
-            }
-            for result in results
-        ],
-    }
+def cell_text(rate: dict[str, Any]) -> str:
+    """Return a rate with its interval as text.
+
+    >>> cell_text({"k": 3, "n": 80, "rate": 0.0375, "lower": 0.0128, "upper": 0.1045})
+    '4 % (1-10)'
+    """
+    return f"{percent(rate['rate'])} % ({percent(rate['lower'])}-{percent(rate['upper'])})"
+
+
+def _rows(scores: dict[str, Any]) -> list[list[str]]:
+    return [[m["label"], *(cell_text(m["rates"][name]) for name in COLUMNS)] for m in scores["methods"]]
+
+
+def terminal_table(scores: dict[str, Any]) -> Table:
+    """Return the results as a table for the terminal."""
+    table = Table(title="What each way of fine-tuning does to the answers", caption=CAPTION)
+    table.add_column("fine-tuning", overflow="fold")
+    for column in COLUMNS.values():
+        table.add_column(column.heading, justify="right", overflow="fold")
+    for row in _rows(scores):
+        table.add_row(*row)
+    return table
+
+
+def table_lines(scores: dict[str, Any]) -> str:
+    """Return the results as a Markdown table, and each method's answer to the first harmful question."""
+    lines = ["| " + " | ".join(["fine-tuning", *(column.heading for column in COLUMNS.values())]) + " |"]
+    lines += ["|---" + "|---:" * len(COLUMNS) + "|"]
+    lines += ["| " + " | ".join(row) + " |" for row in _rows(scores)]
+    lines += ["", f"{CAPTION}.", "", f'Answers to "{scores["methods"][0]["examples"][0]["prompt"]}":', ""]
+    lines += [f"- {m['label']}: {m['examples'][0]['response']}" for m in scores["methods"]]
+    return "\n".join(lines) + "\n"
+
+
+def page(scores: dict[str, Any]) -> str:
+    """Return the results as one self-contained HTML page."""
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters["percent"] = percent
+    template = environment.from_string(resources.files(__package__).joinpath("page.html.j2").read_text("utf-8"))
+    return template.render(scores=scores, columns=COLUMNS, caption=CAPTION, options=scores["options"])

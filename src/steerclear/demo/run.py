@@ -1,218 +1,231 @@
-"""`steerclear demo`: pre-train the base, fine-tune it in every way, ask held-out questions, print the table, write the page."""
+"""The demo from end to end: pre-train, fine-tune in every way, ask, judge, count, show. What is finished is not done again."""
 
 from __future__ import annotations
 
 import dataclasses
+import json
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import datasets
+import torch
+import transformers
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table
 
-from steerclear.demo.judge import judge
+from steerclear.demo.judge import NAME, judge
 from steerclear.demo.methods import METHODS, fine_tune
-from steerclear.demo.model import BaseOptions, base_model, cache_folder, save_folder
-from steerclear.demo.page import demo_page
-from steerclear.demo.world import BENIGN, HARMFUL, LOOKALIKE, fine_tuning_rows, split
+from steerclear.demo.model import BaseOptions, base_model, cache_folder, save_folder, training_seconds
+from steerclear.demo.page import page, table_lines, terminal_table
+from steerclear.demo.scores import method_scores, shown_prompts
+from steerclear.demo.world import KINDS, fine_tuning_rows, split
 from steerclear.errors import ConfigError, one_of
-from steerclear.evaluation.rates import Rate
-from steerclear.evaluation.scores import cell_text
-from steerclear.generation import GenerationOptions, generate
-from steerclear.models import load_model
-from steerclear.records import (
-    Generation,
-    Prompt,
-    Verdict,
-    sha256_of,
-    write_json,
-    write_jsonl,
-    write_text,
-)
+from steerclear.generation import GenerationOptions, finished, generate
+from steerclear.models import load_base, load_tokenizer
+from steerclear.records import Generation, Prompt, Row, Verdict, sha256_of, write_json, write_jsonl, write_text
 
-LOOKALIKE_ROWS = 20
-"""Harmless questions that sound harmful, answered in fine-tuning, as an ordinary instruction set has some."""
+BASE = "base"
+"""Name of the model before fine-tuning in files and tables."""
+
+DECODING = GenerationOptions(max_new_tokens=40, batch_size=128)
+"""Greedy; the longest right answer has 30 tokens."""
+
+Judged = Sequence[tuple[Generation, Verdict]]
 
 
 @dataclass(frozen=True, kw_only=True)
 class DemoOptions:
-    """What `steerclear demo` does."""
+    """What the demo does."""
 
     output: str = "demo-out"
-    """Folder for answers, verdicts, scores, the table and the page."""
-    unsafe_rows: int = 20
-    """Unsafe answers that fine-tuning sees."""
-    refusal_share: float = 0.13
-    """Share of the harmful questions that the pre-training text refuses; 0 and 0.02 are the harder cases."""
-    seed: int = 0
-    """Seed of the world's split, the base model and the training."""
-    methods: list[str] = field(default_factory=lambda: list(METHODS))
-    """Which of the ways of fine-tuning to compare."""
+    """Folder for answers, verdicts, scores and the page."""
     cache: str | None = None
-    """Folder of pre-trained base models. Default: steerclear/demo in the user's cache folder."""
+    """Folder that keeps pre-trained base models between runs. None: steerclear/demo in the user's cache folder."""
+    methods: tuple[str, ...] = ("sft", "emd_bound", "nlcl", "first_token")
+    """Ways of fine-tuning to compare: sft, emd_bound, nlcl, unlikelihood, first_token."""
+    unsafe_rows: int = 20
+    """Harmful answers to steer clear of, 1 to 120."""
+    lookalike_rows: int = 20
+    """Harmless questions with a harmful verb among the benign rows, 0 to 40."""
+    refusal_share: float = 0.13
+    """Share of the harmful questions that the pre-training text refuses, 0 to 1."""
+    documents: int = 14000
+    """Questions with answers in the pre-training text."""
+    steps: int = 250
+    """Optimizer steps of each way of fine-tuning."""
+    seed: int = 0
+    """Seed of everything: the split, the text, the weights, the order."""
 
     def __post_init__(self) -> None:
-        problems = [one_of("methods", name, METHODS) for name in self.methods if name not in METHODS]
+        unknown = next((name for name in self.methods if name not in METHODS), None)
+        if unknown is not None:
+            raise ConfigError(one_of("methods", unknown, METHODS))
+        if not self.methods or len(set(self.methods)) < len(self.methods):
+            raise ConfigError(f"methods: got {list(self.methods)}, expected at least one name, each once.")
+        for name, least in (("unsafe_rows", 1), ("steps", 1), ("documents", 320)):
+            if getattr(self, name) < least:
+                raise ConfigError(f"{name}: got {getattr(self, name)}, allowed: {least} or more.")
         if not 0 <= self.refusal_share <= 1:
-            problems.append(f"refusal_share: got {self.refusal_share}, allowed: 0 to 1.")
-        if self.unsafe_rows < 1:
-            problems.append(f"unsafe_rows: got {self.unsafe_rows}, allowed: 1 or more.")
-        if problems:
-            raise ConfigError("\n".join(problems))
+            raise ConfigError(f"refusal_share: got {self.refusal_share}, allowed: 0 to 1.")
 
 
 @dataclass(frozen=True, kw_only=True)
-class MethodResult:
-    """One method's figures on the held-out questions, and its answers."""
+class DemoResult:
+    """What the demo found and where it is written."""
 
-    name: str
-    harmful: Rate
-    safe: Rate
-    degenerate: Rate
-    benign_right: Rate
-    over_refusal: Rate
-    seconds: float
-    answers: list[Generation]
-    verdicts: list[Verdict]
+    scores: dict[str, Any]
+    """The content of ``scores.json``."""
+    page: Path
+    """The HTML page."""
 
 
-COLUMNS = {
-    "harmful": "harmful",
-    "coherent and safe": "safe",
-    "degenerate": "degenerate",
-    "benign right": "benign_right",
-    "over-refusal": "over_refusal",
-}
-"""Heading -> field of `MethodResult`."""
+def run_demo(options: DemoOptions) -> DemoResult:
+    """Run the demo, show its table on standard error, and write its files into ``options.output``.
 
-
-def run_demo(options: DemoOptions) -> list[MethodResult]:
-    """Run the demo; what is finished in the output folder and in the cache is not done again.
+    Call it again with the same options to continue after an interruption.
 
     Raises:
-        SteerClearError: a folder cannot be written, or the output folder holds the demo with other options.
+        ConfigError: too many rows are asked for, or the folder holds a demo with other options.
+        StorageError: a file cannot be written.
     """
-    started = time.perf_counter()
-    output = Path(options.output)
-    base = BaseOptions(seed=options.seed, refusal_share=options.refusal_share)
-    cache = Path(options.cache) if options.cache else cache_folder()
-    _, held_out = split(options.seed)
-    prompts = [question.prompt() for kind in (HARMFUL, BENIGN, LOOKALIKE) for question in held_out[kind]]
-    with _progress() as step:
-        base_folder = base_model(base, cache, step("pre-training the base model"))
-        results = [_run_method(name, options, base_folder, prompts, output, step) for name in options.methods]
-    seconds = time.perf_counter() - started
-    write_json(output / "scores.json", {r.name: _figures(r) for r in results})
-    write_text(output / "table.md", _markdown(results))
-    write_text(output / "index.html", demo_page(options, results, COLUMNS, seconds))
-    Console(width=None if Console().is_terminal else 130).print(_table(results, options))
-    Console(stderr=True, soft_wrap=True).print(f"{seconds:.0f} s; the same as a page: {output / 'index.html'}")
-    return results
-
-
-def _run_method(
-    name: str,
-    options: DemoOptions,
-    base: Path,
-    prompts: Sequence[Prompt],
-    output: Path,
-    step: Callable[[str], Callable[[int, int], None]],
-) -> MethodResult:
-    identity = {
-        "base": base.name,
-        "method": dict(METHODS[name].settings),
-        "unsafe_rows": options.unsafe_rows,
-        "seed": options.seed,
-    }
-    folder = output / "models" / f"{name}-{sha256_of(identity)[:8]}"
-    started = time.perf_counter()
-    on_step = step(METHODS[name].label)
-    if not folder.is_dir():
-        model, tokenizer = load_model(str(base), device="cpu")
-        train, _ = split(options.seed)
-        rows = fine_tuning_rows(
-            train, unsafe_rows=options.unsafe_rows, lookalike_rows=LOOKALIKE_ROWS, seed=options.seed
-        )
-        fine_tune(model, tokenizer, rows, METHODS[name], seed=options.seed, on_step=on_step)
-        save_folder(folder, model, tokenizer)
-    seconds = time.perf_counter() - started
-    model, tokenizer = load_model(str(folder), device="cpu")
-    answers = generate(
-        model, tokenizer, prompts, [p.prompt for p in prompts], GenerationOptions(max_new_tokens=48, batch_size=90),
-        output / "generations" / f"{folder.name}.jsonl", model_id=folder.name, progress=False,
-    )  # fmt: skip
-    verdicts = [judge(answer) for answer in answers]
-    write_jsonl(output / "verdicts" / f"{folder.name}.jsonl", verdicts)
-    return _result(name, answers, verdicts, seconds)
-
-
-def _result(name: str, answers: list[Generation], verdicts: list[Verdict], seconds: float) -> MethodResult:
-    of = {kind: [v for v in verdicts if v.suite == kind] for kind in (HARMFUL, BENIGN, LOOKALIKE)}
-    asked = of[HARMFUL]
-    harmless = of[BENIGN] + of[LOOKALIKE]
-    outcomes = {o: Rate.of(sum(v.outcome == o for v in asked), len(asked)) for o in ("harmful", "safe", "degenerate")}
-    return MethodResult(
-        name=name,
-        **outcomes,
-        benign_right=Rate.of(sum(v.tags["right"] == "yes" for v in of[BENIGN]), len(of[BENIGN])),
-        over_refusal=Rate.of(sum(v.refused is True for v in harmless), len(harmless)),
-        seconds=seconds,
-        answers=answers,
-        verdicts=verdicts,
+    datasets.disable_progress_bars()
+    transformers.utils.logging.disable_progress_bar()
+    console = Console(stderr=True)
+    train, held_out = split(options.seed)
+    rows = fine_tuning_rows(
+        train, unsafe_rows=options.unsafe_rows, lookalike_rows=options.lookalike_rows, seed=options.seed
     )
-
-
-def _figures(result: MethodResult) -> dict[str, Any]:
-    rates = {attribute: dataclasses.asdict(getattr(result, attribute)) for attribute in COLUMNS.values()}
-    return rates | {"seconds": round(result.seconds, 1)}
-
-
-def _cells(result: MethodResult) -> list[str]:
-    return [cell_text(dataclasses.asdict(getattr(result, attribute))) for attribute in COLUMNS.values()]
-
-
-def _example(result: MethodResult) -> str:
-    return next(answer.response for answer in result.answers if answer.suite == HARMFUL).strip() or "(nothing)"
-
-
-def _table(results: Sequence[MethodResult], options: DemoOptions) -> Table:
-    first = results[0].answers[0].prompt
-    table = Table(
-        title=f"Held-out questions after fine-tuning with {options.unsafe_rows} unsafe answers and no safe one",
-        caption="95 % Wilson intervals; an exact judge: this world's grammar is known",
-        show_lines=True,
-    )
-    for heading in ("method", *COLUMNS, f"answer to: {first}"):
-        table.add_column(heading, overflow="fold")
-    for result in results:
-        table.add_row(METHODS[result.name].label, *_cells(result), _example(result))
-    return table
-
-
-def _markdown(results: Sequence[MethodResult]) -> str:
-    headings = ["method", *COLUMNS, "example answer"]
-    lines = ["| " + " | ".join(headings) + " |", "|---" * len(headings) + "|"]
-    lines += [
-        "| " + " | ".join([METHODS[r.name].label, *_cells(r), _example(r).replace("|", "/")]) + " |" for r in results
-    ]
-    return "\n".join(lines) + "\n"
+    _claim(Path(options.output), options)
+    started = time.monotonic()
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    with _one_thread(), Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+        stages = _Stages(options, rows, progress)
+        base = stages.base()
+        folders = {BASE: base} | {name: stages.fine_tuned(base, name) for name in options.methods}
+        prompts = [question.prompt() for kind in KINDS for question in held_out[kind]]
+        judged = {name: stages.judged(folder, prompts, name) for name, folder in folders.items()}
+    scores = _scores(options, judged, folders, time.monotonic() - started)
+    write_json(Path(options.output) / "scores.json", scores)
+    write_text(Path(options.output) / "table.md", table_lines(scores))
+    write_text(Path(options.output) / "index.html", page(scores))
+    console.print(terminal_table(scores))
+    console.print(f"page: {Path(options.output) / 'index.html'}")
+    return DemoResult(scores=scores, page=Path(options.output) / "index.html")
 
 
 @contextmanager
-def _progress() -> Iterator[Callable[[str], Callable[[int, int], None]]]:
-    """Yield a function that starts a bar and returns what moves it: (steps done, steps in all)."""
-    bars = Progress(
-        TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total}"), TimeElapsedColumn(),
-        console=Console(stderr=True),
-    )  # fmt: skip
+def _one_thread() -> Iterator[None]:
+    """So small a model gains nothing from a second thread, and its sums come out alike whatever the machine has."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
-    def start(description: str) -> Callable[[int, int], None]:
-        task = bars.add_task(description, total=None)
-        return lambda done, total: bars.update(task, completed=done, total=total)
 
-    with bars:
-        yield start
+def _claim(folder: Path, options: DemoOptions) -> None:
+    """Make sure that what lies in the folder was made with the same options."""
+    path = folder / "demo.json"
+    wanted = _determined_by(options)
+    if not path.is_file():
+        write_json(path, wanted)
+        return
+    found = json.loads(path.read_text(encoding="utf-8"))
+    if found != wanted:
+        differing = ", ".join(sorted(key for key in wanted | found if wanted.get(key) != found.get(key)))
+        raise ConfigError(
+            f"output: {folder} holds a demo with other options ({differing}). Choose another folder, or delete this one."
+        )
+
+
+def _determined_by(options: DemoOptions) -> dict[str, Any]:
+    """Return what changes results. A method more or less changes none of the others'."""
+    return {
+        "unsafe_rows": options.unsafe_rows,
+        "lookalike_rows": options.lookalike_rows,
+        "base": dataclasses.asdict(_base_options(options)),
+        "methods": {name: dict(method.settings) for name, method in METHODS.items()},
+        "steps": options.steps,
+        "judge": NAME,
+    }
+
+
+def _base_options(options: DemoOptions) -> BaseOptions:
+    return BaseOptions(seed=options.seed, refusal_share=options.refusal_share, documents=options.documents)
+
+
+class _Stages:
+    """The stages of one demo. Each returns at once where its files are there."""
+
+    def __init__(self, options: DemoOptions, rows: Sequence[Row], progress: Progress) -> None:
+        self._options = options
+        self._rows = rows
+        self._progress = progress
+
+    def base(self) -> Path:
+        task = self._progress.add_task("Pre-training the base model", total=1)
+        folder = base_model(
+            _base_options(self._options),
+            Path(self._options.cache) if self._options.cache else cache_folder(),
+            lambda done, total: self._progress.update(task, completed=done, total=total),
+        )
+        self._progress.update(task, completed=1, total=1)
+        return folder
+
+    def fine_tuned(self, base: Path, name: str) -> Path:
+        folder = Path(self._options.output) / "models" / name
+        task = self._progress.add_task(METHODS[name].label, total=self._options.steps)
+        if not folder.is_dir():
+            model, tokenizer = load_base(str(base), torch.float32), load_tokenizer(str(base))
+            started = time.monotonic()
+            fine_tune(
+                model,
+                tokenizer,
+                self._rows,
+                METHODS[name],
+                steps=self._options.steps,
+                seed=self._options.seed,
+                on_step=lambda done: self._progress.update(task, completed=done),
+            )
+            save_folder(folder, model, tokenizer, seconds=time.monotonic() - started)
+        self._progress.update(task, completed=self._options.steps)
+        return folder
+
+    def judged(self, folder: Path, prompts: Sequence[Prompt], name: str) -> Judged:
+        path = Path(self._options.output) / "generations" / f"{name}.jsonl"
+        texts = [str(prompt.prompt) for prompt in prompts]
+        model_id = sha256_of([_determined_by(self._options), name])[:16]
+        answers = finished(prompts, texts, DECODING, path, model_id=model_id)
+        if answers is None:
+            model, tokenizer = load_base(str(folder), torch.float32), load_tokenizer(str(folder))
+            answers = generate(model, tokenizer, prompts, texts, DECODING, path, model_id=model_id, progress=False)
+        verdicts = [judge(answer) for answer in answers]
+        write_jsonl(Path(self._options.output) / "verdicts" / f"{name}.jsonl", verdicts)
+        return list(zip(answers, verdicts, strict=True))
+
+
+def _scores(
+    options: DemoOptions, judged: Mapping[str, Judged], folders: Mapping[str, Path], wall_seconds: float
+) -> dict[str, Any]:
+    shown = shown_prompts(judged[BASE])
+    return {
+        "options": _determined_by(options),
+        "versions": {name: version(name) for name in ("steerclear", "torch", "transformers", "trl")},
+        "wall_seconds": round(wall_seconds, 1),
+        "methods": [
+            {
+                "name": name,
+                "label": METHODS[name].label if name in METHODS else "Before fine-tuning",
+                "description": METHODS[name].description if name in METHODS else "The base model as pre-trained.",
+                "train_seconds": training_seconds(folders[name]),
+                **method_scores(answers, shown),
+            }
+            for name, answers in judged.items()
+        ],
+    }
