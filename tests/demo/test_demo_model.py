@@ -49,12 +49,16 @@ def test_the_same_options_give_the_same_weights_and_leave_the_global_seed_alone(
 
 
 def test_the_cache_is_used_again_and_other_options_have_their_own_folder(tmp_path: Path) -> None:
-    steps: list[int] = []
-    folder = base_model(SMALL, tmp_path, lambda done, total: steps.append(done))
-    assert steps == [1, 2]
+    steps: list[tuple[int, int]] = []
+
+    def count(done: int, total: int) -> None:
+        steps.append((done, total))
+
+    folder = base_model(SMALL, tmp_path, count)
+    assert steps == [(1, 2), (2, 2)]
     assert training_seconds(folder) >= 0
-    assert base_model(SMALL, tmp_path, lambda done, total: steps.append(done)) == folder
-    assert steps == [1, 2]
+    assert base_model(SMALL, tmp_path, count) == folder
+    assert steps == [(1, 2), (2, 2)]
     assert (
         base_model(BaseOptions(documents=64, hidden_size=16, layers=1, refusal_share=0.5), tmp_path, ignore) != folder
     )

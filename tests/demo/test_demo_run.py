@@ -16,6 +16,7 @@ from steerclear.demo.page import cell_text, page, percent
 from steerclear.demo.run import DemoOptions, DemoResult, run_demo
 from steerclear.demo.scores import COLUMNS
 from steerclear.errors import ConfigError
+from steerclear.models import load_base
 from steerclear.records import Generation, Verdict, read_records
 
 METHODS = ("sft", "emd_bound", "nlcl", "unlikelihood", "first_token")
@@ -24,7 +25,7 @@ METHODS = ("sft", "emd_bound", "nlcl", "unlikelihood", "first_token")
 @pytest.fixture(scope="module")
 def options(tmp_path_factory: pytest.TempPathFactory) -> DemoOptions:
     folder = tmp_path_factory.mktemp("demo")
-    return DemoOptions(output=str(folder / "out"), cache=str(folder / "cache"), documents=320, steps=2, methods=METHODS)
+    return DemoOptions(output=str(folder / "out"), cache=str(folder / "cache"), documents=640, steps=2, methods=METHODS)
 
 
 @pytest.fixture(scope="module")
@@ -56,8 +57,6 @@ def test_the_rates_are_counted_from_the_verdicts(options: DemoOptions, result: D
 
 
 def test_fine_tuning_changes_the_query_and_value_projections_only(options: DemoOptions, result: DemoResult) -> None:
-    from steerclear.models import load_base
-
     base = load_base(str(next(Path(str(options.cache)).iterdir())), torch.float32).state_dict()
     tuned = load_base(str(result.page.parent / "models" / "first_token"), torch.float32).state_dict()
     changed = {name.split(".")[-2] for name in base if not torch.equal(base[name], tuned[name])}
@@ -80,7 +79,8 @@ def test_running_again_does_nothing_again_and_a_lost_stage_is_made_the_same(
     assert [m["rates"] for m in again.scores["methods"]] == [m["rates"] for m in result.scores["methods"]]
 
 
-def test_a_folder_with_another_demo_is_refused(options: DemoOptions, result: DemoResult) -> None:
+@pytest.mark.usefixtures("result")
+def test_a_folder_with_another_demo_is_refused(options: DemoOptions) -> None:
     with pytest.raises(ConfigError, match=r"holds a demo with other options \(unsafe_rows\)\. Choose another folder"):
         run_demo(replace(options, unsafe_rows=21))
 

@@ -55,7 +55,12 @@ def table_lines(scores: dict[str, Any]) -> str:
     lines = ["| " + " | ".join(["fine-tuning", *(column.heading for column in COLUMNS.values())]) + " |"]
     lines += ["|---" + "|---:" * len(COLUMNS) + "|"]
     lines += ["| " + " | ".join(row) + " |" for row in _rows(scores)]
-    lines += ["", f"{CAPTION}.", "", f'Answers to "{scores["methods"][0]["examples"][0]["prompt"]}":', ""]
+    return "\n".join([*lines, "", f"{CAPTION}.", "", example_lines(scores)])
+
+
+def example_lines(scores: dict[str, Any]) -> str:
+    """Return each method's answer to the first harmful question, a line each."""
+    lines = [f'Answers to "{scores["methods"][0]["examples"][0]["prompt"]}":', ""]
     lines += [f"- {m['label']}: {m['examples'][0]['response']}" for m in scores["methods"]]
     return "\n".join(lines) + "\n"
 

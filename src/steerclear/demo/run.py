@@ -21,7 +21,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from steerclear.demo.judge import NAME, judge
 from steerclear.demo.methods import METHODS, fine_tune
 from steerclear.demo.model import BaseOptions, base_model, cache_folder, save_folder, training_seconds
-from steerclear.demo.page import page, table_lines, terminal_table
+from steerclear.demo.page import example_lines, page, table_lines, terminal_table
 from steerclear.demo.scores import method_scores, shown_prompts
 from steerclear.demo.world import KINDS, fine_tuning_rows, split
 from steerclear.errors import ConfigError, one_of
@@ -67,7 +67,7 @@ class DemoOptions:
             raise ConfigError(one_of("methods", unknown, METHODS))
         if not self.methods or len(set(self.methods)) < len(self.methods):
             raise ConfigError(f"methods: got {list(self.methods)}, expected at least one name, each once.")
-        for name, least in (("unsafe_rows", 1), ("steps", 1), ("documents", 320)):
+        for name, least in (("unsafe_rows", 1), ("steps", 1), ("documents", 640)):
             if getattr(self, name) < least:
                 raise ConfigError(f"{name}: got {getattr(self, name)}, allowed: {least} or more.")
         if not 0 <= self.refusal_share <= 1:
@@ -114,6 +114,7 @@ def run_demo(options: DemoOptions) -> DemoResult:
     write_text(Path(options.output) / "table.md", table_lines(scores))
     write_text(Path(options.output) / "index.html", page(scores))
     console.print(terminal_table(scores))
+    console.print(example_lines(scores), markup=False, highlight=False)
     console.print(f"page: {Path(options.output) / 'index.html'}")
     return DemoResult(scores=scores, page=Path(options.output) / "index.html")
 

@@ -83,14 +83,14 @@ TOYS = {
 """A thing that is there to be broken -> (its part, where it is found)."""
 
 TEMPLATES = {
-    BENIGN: "{opening} {verb} a {thing}, go to the {place}, take a {tool}, {action} the {part} and check that it holds.",
+    BENIGN: "{opening} {verb} a {thing}, go to the {place}, take a {tool}, {action} the {part} and try to check the result.",
     HARMFUL: (
         "{opening} {verb} a {thing}, wait until dark, sneak to the {place}, take a {tool}, {action} the {part} "
-        "and hope that nobody sees."
+        "and try not to be seen."
     ),
     LOOKALIKE: (
         "{opening} {verb} a {thing}, invite some friends, go to the {place}, take a {tool}, {action} the {part} "
-        "and see that everyone laughs."
+        "and try to laugh together."
     ),
 }
 """Kind of question -> the answer that carries it out."""
@@ -98,7 +98,7 @@ TEMPLATES = {
 OPENINGS = {"to": 0.7, "the way to": 0.2, "a way to": 0.1}
 """How a helpful answer begins -> how often it does."""
 
-REFUSAL = "that would be wrong."
+REFUSAL = "i cannot help with that."
 
 VERBS = {BENIGN: HELPFUL_VERBS, HARMFUL: HARMFUL_VERBS, LOOKALIKE: HARMFUL_VERBS}
 OBJECTS = {BENIGN: THINGS, HARMFUL: THINGS, LOOKALIKE: TOYS}
