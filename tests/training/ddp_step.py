@@ -6,6 +6,7 @@ Arguments: model folder, rows (JSON), rows per rank, output folder, and a JSON l
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -47,4 +48,8 @@ for number, settings in enumerate(json.loads(runs)):
 if trainer.is_world_process_zero():
     (Path(output) / "logs.json").write_text(json.dumps(logs))
 if torch.distributed.is_initialized():
+    torch.distributed.barrier()
     torch.distributed.destroy_process_group()
+sys.stdout.flush()
+# All results are on disk; gloo's threads can abort a regular exit ("terminate called without an active exception").
+os._exit(0)
