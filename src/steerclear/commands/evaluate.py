@@ -8,7 +8,7 @@ from typing import Any
 
 from steerclear.commands.recipe import JudgeOptions, Recipe
 from steerclear.commands.runs import RunFolder
-from steerclear.commands.train import model_fingerprint
+from steerclear.commands.train import model_identity
 from steerclear.data.templates import render_prompt
 from steerclear.errors import ConfigError
 from steerclear.evaluation.scores import score
@@ -47,7 +47,7 @@ def evaluate(recipe: Recipe, say: Say, checkpoint: str = "final") -> dict[str, A
     path, adapter, folder = _what_to_load(recipe, run, checkpoint)
     judge = harm_judge(recipe.evaluation.judge, say)
     model, tokenizer = load_model(path, adapter, dtype=recipe.model.dtype)
-    model_id = model_fingerprint(path) + (f"+{model_fingerprint(adapter)}" if adapter else "")
+    model_id = model_identity(path, adapter)
     verdicts = []
     for suite in recipe.evaluation.suites:
         prompts = load_suite(suite)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from steerclear.commands.train import model_fingerprint
+from steerclear.commands.train import model_identity
 from steerclear.data.templates import render_prompt
 from steerclear.evaluation.suites import SuiteOptions, load_suite
 from steerclear.generation import GenerationOptions, generate
@@ -29,5 +29,5 @@ def answer_file(
     asked = load_suite(SuiteOptions(name=prompts.stem, path=str(prompts), limit=limit))
     rendered = [render_prompt(prompt.prompt, "", template) for prompt in asked]
     loaded, tokenizer = load_model(model, adapter)
-    model_id = model_fingerprint(model) + (f"+{model_fingerprint(adapter)}" if adapter else "")
+    model_id = model_identity(model, adapter)
     return generate(loaded, tokenizer, asked, rendered, options, output, model_id=model_id)

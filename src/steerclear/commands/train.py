@@ -177,6 +177,11 @@ def model_fingerprint(path: str) -> str:
     return sha256_of(parts)
 
 
+def model_identity(path: str, adapter: str | None) -> str:
+    """Return what names a model's answers: the fingerprint of the model, and of the adapter on it."""
+    return model_fingerprint(path) + (f"+{model_fingerprint(adapter)}" if adapter else "")
+
+
 def to_dataset(rows: Sequence[Row], template: str) -> Dataset:
     """Return the rows as a data set for the trainer, rendered by the template; ids name file and line for errors."""
     rendered = (render_row(row, template) for row in rows)
