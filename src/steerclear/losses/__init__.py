@@ -1,25 +1,32 @@
 """The losses. `objective_loss` is the one door: hidden states in, a sum and its count out; the caller divides.
 
+Two implementations of the two vocabulary-wide primitives lie behind it: `reference`, from full logits, is the specification;
+`streamed` computes the same in tiles.
+
 Shape suffixes: N scored tokens, S sequences, V vocabulary, D hidden width, E embedding width.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from steerclear.errors import ConfigError, one_of
-from steerclear.losses import formulas
-from steerclear.losses.cost import GroundCost, cost_to_targets, unit_embeddings
-from steerclear.losses.reference import OutputHead, expected_cost, expected_embedding, token_log_prob
+from steerclear.losses import formulas, reference, streamed
+from steerclear.losses.cost import GroundCost, TokenEmbeddings
+from steerclear.losses.output_head import OutputHead
+from steerclear.losses.vocabulary_pass import Tiles
 
 __all__ = [
     "AVOIDANCE_OBJECTIVES",
+    "IMPLEMENTATIONS",
     "GroundCost",
     "LossOutput",
     "OutputHead",
+    "Tiles",
     "check_objective",
     "objective_loss",
 ]
@@ -31,6 +38,9 @@ AVOIDANCE_OBJECTIVES = ("emd_bound", "emd", "nlcl", "unlikelihood")
 """What pushes unsafe tokens away."""
 
 OBJECTIVES = ("nll", *AVOIDANCE_OBJECTIVES)
+
+IMPLEMENTATIONS = ("streamed", "reference")
+"""``streamed`` needs no logits matrix; ``reference`` builds it."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +85,8 @@ def objective_loss(
     sequences_N: Tensor | None = None,
     weights_N: Tensor | None = None,
     until: float = 0.0,
+    impl: str = "streamed",
+    tiles: Tiles | None = None,
 ) -> LossOutput:
     """Return the sum of an objective over the scored tokens.
 
@@ -89,39 +101,50 @@ def objective_loss(
         sequences_N: which sequence each token belongs to: any integers, equal within a sequence. ``nlcl`` needs it.
         weights_N: factor on each token's loss; equal within a sequence. Counts ignore it.
         until: a token whose probability p(y) is below this is pushed no further: its loss is 0. It is counted all the same.
+        impl: one of `IMPLEMENTATIONS`: same values, other costs.
+        tiles: piece sizes of the streamed one. Default: by device.
 
     Raises:
-        ConfigError: unknown objective; a clipped cost with ``emd_bound``; ``nlcl`` without ``sequences_N`` or with ``until``.
+        ConfigError: unknown objective or impl; a clipped cost with ``emd_bound``; ``nlcl`` without ``sequences_N`` or with
+            ``until``.
     """
     cost = cost or GroundCost()
     check_objective(objective, cost, until)
-    logits_NV = head.logits(hidden_ND)
-    log_prob_N, log_complement_N = token_log_prob(logits_NV, targets_N)
-    if objective in SEQUENCE_OBJECTIVES:
-        if sequences_N is None:
-            raise ConfigError(f"objective '{objective}' is a loss per sequence: sequences_N is missing.")
-        names_S, index_N = sequences_N.unique(return_inverse=True)
-        losses = formulas.nlcl(log_prob_N, index_N, len(names_S))
-        if weights_N is not None:
-            weights_N = torch.empty_like(losses).index_copy(0, index_N, weights_N.to(losses.dtype))
-    elif objective == "nll":
-        losses = formulas.nll(log_prob_N)
-    elif objective == "unlikelihood":
-        losses = formulas.unlikelihood(log_complement_N)
+    if impl not in IMPLEMENTATIONS:
+        raise ConfigError(one_of("impl", impl, IMPLEMENTATIONS))
+    if objective in SEQUENCE_OBJECTIVES and sequences_N is None:
+        raise ConfigError(f"objective '{objective}' is a loss per sequence: sequences_N is missing.")
+    primitives: Any = reference if impl == "reference" else streamed
+    options = {} if impl == "reference" else {"tiles": tiles}
+    inputs = (hidden_ND, targets_N, head)
+    embeddings = TokenEmbeddings(head.weight_VD if embedding_VE is None else embedding_VE, centred=cost.centred)
+    if objective == "emd_bound":
+        expected_NE, odds_N = primitives.expected_embedding(*inputs, embeddings, **options)
+        losses = formulas.emd_bound(expected_NE, embeddings.unit(targets_N).to(expected_NE.dtype))
+    elif objective == "emd":
+        expected_N, odds_N = primitives.expected_cost(*inputs, embeddings, cost.kind, **options)
+        losses = formulas.emd(expected_N)
     else:
-        unit_VE = unit_embeddings(head.weight_VD if embedding_VE is None else embedding_VE, centred=cost.centred)
-        losses = _emd_losses(logits_NV, targets_N, unit_VE.to(logits_NV.dtype), objective, cost.kind)
+        odds_N = primitives.log_odds(*inputs, **options)
+        if objective == "nlcl":
+            losses, weights_N = _nlcl_losses(odds_N, sequences_N, weights_N)
+        else:
+            losses = formulas.nll(odds_N) if objective == "nll" else formulas.unlikelihood(odds_N)
+    probability_N = odds_N.detach().sigmoid()
     if until > 0:
-        losses = losses * (log_prob_N.detach().exp() >= until)
+        losses = losses * (probability_N >= until)
     return LossOutput(
         total=(losses if weights_N is None else losses * weights_N).sum(),
         count=torch.tensor(losses.numel(), device=hidden_ND.device),
-        probability=log_prob_N.detach().exp().sum(),
+        probability=probability_N.sum(),
         tokens=torch.tensor(targets_N.numel(), device=hidden_ND.device),
     )
 
 
-def _emd_losses(logits_NV: Tensor, targets_N: Tensor, unit_VE: Tensor, objective: str, kind: str) -> Tensor:
-    if objective == "emd_bound":
-        return formulas.emd_bound(expected_embedding(logits_NV, unit_VE), unit_VE[targets_N])
-    return formulas.emd(expected_cost(logits_NV, cost_to_targets(unit_VE, targets_N, kind)))
+def _nlcl_losses(odds_N: Tensor, sequences_N: Tensor, weights_N: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    """Return the loss and, where tokens have weights, the weight of each sequence."""
+    names_S, index_N = sequences_N.unique(return_inverse=True)
+    losses_S = formulas.nlcl(odds_N, index_N, len(names_S))
+    if weights_N is None:
+        return losses_S, None
+    return losses_S, torch.empty_like(losses_S).index_copy(0, index_N, weights_N.to(losses_S.dtype))

@@ -1,11 +1,12 @@
 """The ground cost of the Earth Mover Distance: how far apart two tokens are in meaning (paper, Eq. 4).
 
-Shape suffixes: V vocabulary, E width of the embedding, N scored tokens.
+Shape suffixes: V vocabulary, C tokens of a part of it, E width of the embedding.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -14,6 +15,8 @@ from steerclear.errors import ConfigError, one_of
 
 COSTS = ("cosine", "clipped")
 EMBEDDINGS = ("output", "input")
+
+_SMALLEST_NORM = 1e-12
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,21 +41,37 @@ class GroundCost:
             raise ConfigError(one_of("cost_embedding", self.embedding, EMBEDDINGS))
 
 
-def unit_embeddings(weight_VE: Tensor, *, centred: bool = False) -> Tensor:
-    """Return the unit embeddings ê [V, E]: detached, at least float32.
+class TokenEmbeddings:
+    """The embeddings ê [V, E] that the cost compares: detached, normalised where they are used, never copied as a whole.
 
     A row of norm zero (vocabularies are padded with such rows) stays zero, so its cost to every token is 1. The mean that
     ``centred`` subtracts is over the other rows.
     """
-    embed_VE = weight_VE.detach().to(torch.promote_types(weight_VE.dtype, torch.float32))
-    used_V = embed_VE.square().sum(-1) > 0
-    if centred:
-        mean_E = embed_VE[used_V].mean(0)
-        embed_VE = torch.where(used_V[:, None], embed_VE - mean_E, embed_VE)
-    return torch.nn.functional.normalize(embed_VE, dim=-1)
 
+    def __init__(self, weight_VE: Tensor, *, centred: bool = False) -> None:
+        self.raw_VE = weight_VE.detach()
+        self.dtype = torch.promote_types(weight_VE.dtype, torch.float32)
+        self._centred = centred
 
-def cost_to_targets(unit_VE: Tensor, targets_N: Tensor, kind: str) -> Tensor:
-    """Return c(v, y_n) for every token v of the vocabulary and every target: [N, V]."""
-    similarity_NV = unit_VE[targets_N] @ unit_VE.T
-    return 1 - (similarity_NV.clamp(min=0) if kind == "clipped" else similarity_NV)
+    @cached_property
+    def _mean(self) -> Tensor:
+        used = torch.linalg.vector_norm(self.raw_VE, dim=-1, dtype=self.dtype).count_nonzero()
+        return self.raw_VE.sum(0, dtype=self.dtype) / used
+
+    def part(self, which: slice | Tensor) -> tuple[Tensor, Tensor]:
+        """Return rows [C, E] before they are normalised, and 1/norm of each [C]: ê is their product.
+
+        Rows that need no centring come as they are stored, without a copy if ``which`` is a slice. Norms are at least float32.
+        """
+        rows_CE = self.raw_VE[which]
+        if self._centred:
+            rows_CE = rows_CE.to(self.dtype)
+            unused_C1 = torch.linalg.vector_norm(rows_CE, dim=-1, keepdim=True) == 0
+            rows_CE = (rows_CE - self._mean).masked_fill_(unused_C1, 0.0)
+        norm_C = torch.linalg.vector_norm(rows_CE, dim=-1, dtype=self.dtype)
+        return rows_CE, norm_C.clamp_(min=_SMALLEST_NORM).reciprocal_()
+
+    def unit(self, which: slice | Tensor = slice(None)) -> Tensor:
+        """Return ê [C, E] of the chosen tokens, at least float32."""
+        rows_CE, inverse_C = self.part(which)
+        return rows_CE.to(self.dtype) * inverse_C[:, None]

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn.functional import logsigmoid
 
 
-def nll(log_prob_N: Tensor) -> Tensor:
-    """SFT, Eq. 1: -log p(y), per token [N]."""
-    return -log_prob_N
+def nll(log_odds_N: Tensor) -> Tensor:
+    """SFT, Eq. 1: -log p(y), per token [N], from log-odds log(p / (1 - p))."""
+    return -logsigmoid(log_odds_N)
 
 
 def emd_bound(expected_NE: Tensor, target_NE: Tensor) -> Tensor:
@@ -28,13 +29,14 @@ def emd(expected_cost_N: Tensor) -> Tensor:
     return -expected_cost_N
 
 
-def unlikelihood(log_complement_N: Tensor) -> Tensor:
-    """-log(1 - p(y)), per token [N] (Welleck et al. 2020, arXiv 1908.04319)."""
-    return -log_complement_N
+def unlikelihood(log_odds_N: Tensor) -> Tensor:
+    """-log(1 - p(y)), per token [N] (Welleck et al. 2020, arXiv 1908.04319). Its gradient by the log-odds is p, at p = 1 too."""
+    return -logsigmoid(-log_odds_N)
 
 
-def nlcl(log_prob_N: Tensor, sequences_N: Tensor, n_sequences: int) -> Tensor:
+def nlcl(log_odds_N: Tensor, sequences_N: Tensor, n_sequences: int) -> Tensor:
     """NLCL, Eq. 7: -log(1 - P), per sequence [S], with P = exp(mean log p) the length-normalised likelihood of ORPO."""
+    log_prob_N = logsigmoid(log_odds_N)
     zeros_S = log_prob_N.new_zeros(n_sequences)
     total_S = zeros_S.index_add(0, sequences_N, log_prob_N)
     length_S = zeros_S.index_add(0, sequences_N, torch.ones_like(log_prob_N))

@@ -1,54 +1,45 @@
-"""The vocabulary-wide quantities from full logits. This file is the specification that faster forms are held against.
+"""The two primitives from full logits. This file is the specification that `streamed`, which has the same functions, is held to.
 
 All return at least float32. Shape suffixes: N scored tokens, V vocabulary, D hidden width, E embedding width.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 
-
-@dataclass(frozen=True)
-class OutputHead:
-    """The map from hidden states to logits: scale · (h Wᵀ + b), then soft-capped where the model does that."""
-
-    weight_VD: Tensor
-    bias_V: Tensor | None = None
-    scale: float = 1.0
-    softcap: float | None = None
-    """Logits become softcap · tanh(logits / softcap)."""
-
-    def logits(self, hidden_ND: Tensor) -> Tensor:
-        """Return the logits [N, V], at least float32."""
-        raw_NV = torch.nn.functional.linear(hidden_ND.to(self.weight_VD.dtype), self.weight_VD, self.bias_V)
-        logits_NV = raw_NV.to(torch.promote_types(raw_NV.dtype, torch.float32)) * self.scale
-        return logits_NV if self.softcap is None else self.softcap * torch.tanh(logits_NV / self.softcap)
+from steerclear.losses.cost import TokenEmbeddings
+from steerclear.losses.output_head import OutputHead
 
 
-def token_log_prob(logits_NV: Tensor, targets_N: Tensor) -> tuple[Tensor, Tensor]:
-    """Return log p(y) and log(1 - p(y)), each [N].
+def log_odds(hidden_ND: Tensor, targets_N: Tensor, head: OutputHead) -> Tensor:
+    """Return log(p(y) / (1 - p(y))) [N]: the logit of y less the log-sum-exp of all others.
 
-    log(1 - p) is the difference of two log-sum-exps, with and without y, and log p is taken from it where p > 1/2. So neither
-    loses its digits near p = 1, and the gradient of -log(1 - p) on the logit of y is p there, not 0/0.
+    It holds every digit of both p and 1 - p: log p = logsigmoid(log-odds), log(1 - p) = logsigmoid(-log-odds), and the
+    gradient of either is finite and exact at p = 1.
     """
-    all_N = logits_NV.logsumexp(-1)
+    return _log_odds(head.logits(hidden_ND), targets_N)
+
+
+def expected_cost(
+    hidden_ND: Tensor, targets_N: Tensor, head: OutputHead, embeddings: TokenEmbeddings, kind: str
+) -> tuple[Tensor, Tensor]:
+    """Return Σ_v p(v) c(v, y) [N], the EMD to a one-hot target (one coupling is left), and the log-odds of y [N]."""
+    logits_NV = head.logits(hidden_ND)
+    unit_VE = embeddings.unit().to(logits_NV.dtype)
+    similarity_NV = unit_VE[targets_N] @ unit_VE.T
+    cost_NV = 1 - (similarity_NV.clamp(min=0) if kind == "clipped" else similarity_NV)
+    return (logits_NV.softmax(-1) * cost_NV).sum(-1), _log_odds(logits_NV, targets_N).detach()
+
+
+def expected_embedding(
+    hidden_ND: Tensor, targets_N: Tensor, head: OutputHead, embeddings: TokenEmbeddings
+) -> tuple[Tensor, Tensor]:
+    """Return p̄ = Σ_v p(v) ê_v [N, E], and the log-odds of y [N]."""
+    logits_NV = head.logits(hidden_ND)
+    return logits_NV.softmax(-1) @ embeddings.unit().to(logits_NV.dtype), _log_odds(logits_NV, targets_N).detach()
+
+
+def _log_odds(logits_NV: Tensor, targets_N: Tensor) -> Tensor:
     others_NV = logits_NV.scatter(-1, targets_N[:, None], -torch.inf)
-    log_complement_N = others_NV.logsumexp(-1) - all_N
-    plain_N = logits_NV.gather(-1, targets_N[:, None]).squeeze(-1) - all_N
-    confident_N = plain_N > -0.5
-    # Away from its own branch, log1p would send NaN gradients through `where`, so it gets a harmless input there.
-    near_one_N = torch.log1p(-torch.where(confident_N, log_complement_N, torch.full_like(plain_N, -1.0)).exp())
-    return torch.where(confident_N, near_one_N, plain_N), log_complement_N
-
-
-def expected_embedding(logits_NV: Tensor, unit_VE: Tensor) -> Tensor:
-    """Return p̄ = Σ_v p(v) ê_v, [N, E]."""
-    return logits_NV.softmax(-1) @ unit_VE
-
-
-def expected_cost(logits_NV: Tensor, cost_NV: Tensor) -> Tensor:
-    """Return Σ_v p(v) c(v, y), [N]: the EMD to a one-hot target (METHOD: one coupling is left)."""
-    return (logits_NV.softmax(-1) * cost_NV).sum(-1)
+    return logits_NV.gather(-1, targets_N[:, None]).squeeze(-1) - others_NV.logsumexp(-1)
