@@ -94,8 +94,9 @@ def test_the_step_is_the_hand_written_one(
         {"packing": True, "per_device_train_batch_size": 1, "gradient_accumulation_steps": 8, "max_length": 64},
         {"padding_free": True, "max_length": None},
         {"gradient_checkpointing": True},
+        {"loss_impl": "reference"},
     ],
-    ids=["1x8", "3x3", "packed", "packed-accumulated", "padding-free", "checkpointed"],
+    ids=["1x8", "3x3", "packed", "packed-accumulated", "padding-free", "checkpointed", "reference"],
 )
 def test_no_way_of_cutting_the_batch_changes_the_gradient(
     make_trainer: Any, rows: Rows, step_gradient: Any, objective: Any, cut: Any
@@ -111,6 +112,29 @@ def test_no_way_of_cutting_the_batch_changes_the_gradient(
     whole = gradient()
     assert whole.norm() > 0.1
     assert close(gradient(**cut), whole)
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES, ids=lambda o: o["objective"])
+@pytest.mark.parametrize("cut", [{}, {"packing": True}, {"padding_free": True, "max_length": None}], ids=str)
+@pytest.mark.parametrize("lora", [True, False], ids=["lora", "full"])
+def test_streamed_and_reference_walk_the_same_way(
+    make_trainer: Any, rows: Rows, objective: Any, cut: Any, lora: bool
+) -> None:
+    """Six optimizer steps, gradient checkpointing on: the weights end at the same place, and every step logs the same loss."""
+    ends, losses = [], []
+    for impl in ("streamed", "reference"):
+        trainer = make_trainer(
+            rows(5, 3), loss_impl=impl, peft_config=LoraConfig(**LORA, init_lora_weights=False) if lora else None,
+            penalty_weight=0.5, max_steps=6, learning_rate=0.05, gradient_checkpointing=True, per_device_train_batch_size=4,
+            **objective, **cut,
+        )  # fmt: skip
+        trainer.train()
+        ends.append(torch.cat([p.detach().flatten() for p in trainer.model.parameters() if p.requires_grad]))
+        losses.append([entry["loss"] for entry in trainer.state.log_history if "loss" in entry])
+    assert len(losses[0]) == 6
+    assert losses[0][-1] < losses[0][0]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+    assert (ends[0] - ends[1]).norm() <= 1e-4 * ends[1].norm()
 
 
 def test_under_the_papers_normalization_cutting_does_change_it(
@@ -247,6 +271,7 @@ def test_full_fine_tuning_of_a_tied_head_moves_no_ground_cost(
         ({"packing": True, "packing_strategy": "wrapped"}, "packing_strategy: got 'wrapped', allowed: bfd"),
         ({"avoid_tokens": "last"}, "avoid_tokens: got 'last', allowed: all, first"),
         ({"avoid_first_k": 0}, "avoid_first_k: got 0, allowed: 1 or more"),
+        ({"loss_impl": "fast"}, "loss_impl: got 'fast', allowed: streamed, reference"),
         ({"loss_type": "dft"}, "loss_type: got 'dft', allowed: nll"),
         ({"label_smoothing_factor": 0.1}, "label_smoothing_factor: got 0.1, allowed: 0"),
     ],

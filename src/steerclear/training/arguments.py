@@ -9,7 +9,7 @@ from trl import SFTConfig
 
 from steerclear.data.tokenization import AvoidTokens
 from steerclear.errors import ConfigError, one_of
-from steerclear.losses import AVOIDANCE_OBJECTIVES, GroundCost, check_objective
+from steerclear.losses import AVOIDANCE_OBJECTIVES, IMPLEMENTATIONS, GroundCost, check_objective
 
 NORMALIZATIONS = ("global", "paper")
 SAMPLINGS = ("stratified", "uniform")
@@ -58,6 +58,13 @@ class SteerClearConfig(SFTConfig):
     unsafe_share: float = field(
         default=0.05, metadata={"help": "Share of unsafe rows in a step of sampling=stratified."}
     )
+    loss_impl: str = field(
+        default="streamed",
+        metadata={
+            "help": "Implementation of both terms, of the same values. streamed: in tiles of the vocabulary. reference: from a "
+            "matrix of all logits."
+        },
+    )
     bf16: bool | None = field(
         default=None, metadata={"help": "bfloat16 mixed precision. Default: where a GPU has it (TRL: everywhere)."}
     )
@@ -89,6 +96,10 @@ class SteerClearConfig(SFTConfig):
                     self.packing and self.packing_strategy != "bfd",
                     f"packing_strategy: got '{self.packing_strategy}', allowed: bfd. The others split a row, and a part of an "
                     "unsafe answer is another answer.",
+                ),
+                (
+                    self.loss_impl not in IMPLEMENTATIONS,
+                    one_of("loss_impl", self.loss_impl, IMPLEMENTATIONS),
                 ),
                 (self.loss_type != "nll", one_of("loss_type", self.loss_type, ("nll",))),
                 (

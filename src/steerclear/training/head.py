@@ -21,7 +21,7 @@ from trl.trainer.utils import maybe_gather_lm_head_ctx
 
 from steerclear.data import signed_labels
 from steerclear.errors import ModelError
-from steerclear.losses import GroundCost, OutputHead, objective_loss
+from steerclear.losses import GroundCost, LossOutput, OutputHead, objective_loss
 
 
 @dataclass
@@ -79,7 +79,9 @@ def sequence_index(labels_BT: Tensor, position_ids_BT: Tensor | None) -> Tensor:
     return rows_B1 * labels_BT.size(1) + (position_ids_BT == 0).cumsum(1)
 
 
-def add_objective_head(model: Any, objective: str, cost: GroundCost, until: float = 0.0) -> None:
+def add_objective_head(
+    model: Any, objective: str, cost: GroundCost, *, until: float = 0.0, impl: str = "streamed"
+) -> None:
     """Patch ``model.forward``: ``model(..., signed_labels=labels)`` then returns an `ObjectiveOutput`.
 
     Args:
@@ -87,7 +89,9 @@ def add_objective_head(model: Any, objective: str, cost: GroundCost, until: floa
         objective: avoidance objective.
         cost: ground cost of the EMD objectives.
         until: probability below which an unsafe token is pushed no further.
+        impl: implementation of both terms, of `steerclear.losses.IMPLEMENTATIONS`.
     """
+    avoid = {"objective": objective, "cost": cost, "until": until, "impl": impl}
     plain_forward = model.forward
 
     @functools.wraps(plain_forward)
@@ -97,40 +101,32 @@ def add_objective_head(model: Any, objective: str, cost: GroundCost, until: floa
         kwargs.pop("labels", None)
         hidden_BTD = self.base_model(*args, **kwargs, use_cache=False).last_hidden_state
         with maybe_gather_lm_head_ctx(self.get_output_embeddings().weight):
-            return _both_terms(self, hidden_BTD, signed_labels, kwargs.get("position_ids"), objective, cost, until)
+            return _both_terms(self, hidden_BTD, signed_labels, kwargs.get("position_ids"), avoid)
 
     model.forward = types.MethodType(forward, model)
 
 
 def _both_terms(
-    model: Any,
-    hidden_BTD: Tensor,
-    labels_BT: Tensor,
-    position_ids_BT: Tensor | None,
-    objective: str,
-    cost: GroundCost,
-    until: float,
+    model: Any, hidden_BTD: Tensor, labels_BT: Tensor, position_ids_BT: Tensor | None, avoid: dict[str, Any]
 ) -> ObjectiveOutput:
     head = head_of(model)
     sequences_BT = sequence_index(labels_BT, position_ids_BT)[:, 1:]
     decoded = signed_labels.decode(labels_BT[:, 1:].to(head.weight_VD.device))
     hidden_BTD = hidden_BTD[:, :-1].to(head.weight_VD.device)
-    embedding_VE = _whole(model.get_input_embeddings().weight) if cost.embedding == "input" else None
+    embedding_VE = _whole(model.get_input_embeddings().weight) if avoid["cost"].embedding == "input" else None
 
-    def term(mask_BT: Tensor, name: str, until: float = 0.0) -> Any:
+    def term(mask_BT: Tensor, **options: Any) -> LossOutput:
         return objective_loss(
             hidden_BTD[mask_BT],
             decoded.targets[mask_BT],
             head,
-            objective=name,
-            cost=cost,
             embedding_VE=embedding_VE,
             sequences_N=sequences_BT.to(mask_BT.device)[mask_BT],
             weights_N=decoded.weights[mask_BT],
-            until=until,
+            **options,
         )
 
-    benign, unsafe = term(decoded.imitate, "nll"), term(decoded.avoid, objective, until)
+    benign, unsafe = term(decoded.imitate, objective="nll", impl=avoid["impl"]), term(decoded.avoid, **avoid)
     return ObjectiveOutput(
         benign_total=benign.total,
         benign_tokens=benign.count,

@@ -58,7 +58,7 @@ class SteerClearTrainer(SFTTrainer):
                 "or set penalty_weight to 0 for plain SFT."
             )
         base_model = getattr(self.model, "get_base_model", lambda: self.model)()
-        add_objective_head(base_model, args.objective, args.ground_cost, args.avoid_until)
+        add_objective_head(base_model, args.objective, args.ground_cost, until=args.avoid_until, impl=args.loss_impl)
         # The paper drops the bound's factor 1/2, and its λ are meant without it.
         self._penalty_scale = 2.0 if args.normalization == "paper" and args.objective == "emd_bound" else 1.0
         self._unsafe_passes = 1.0
