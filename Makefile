@@ -29,8 +29,10 @@ format: $(INSTALLED)  ## Apply the formatter and the safe fixes of the linter.
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(INSTALLED)  ## Run the benchmarks; results are printed as JSON lines.
+bench: $(INSTALLED)  ## Run the benchmarks; rows are printed as JSON lines and kept in benchmarks/results.
+	$(BIN)/python benchmarks/bench_losses.py
 	$(BIN)/python benchmarks/bench_step.py
+	$(BIN)/python benchmarks/bench_generate.py
 
 clean:  ## Remove the environment, caches and outputs.
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis runs demo-out

@@ -62,12 +62,14 @@ class OnlineSums:
         """Add a tile's share for a chunk of tokens."""
         logits_MC, slope_MC = self._walk.logits(chunk, tile)
         self._take_target_out(logits_MC, chunk, tile)
-        top_M1, column_M1 = logits_MC.max(1, keepdim=True)
-        largest_M1 = torch.maximum(self._largest_N1[chunk], top_M1)
         values_MC = None
         if self._of_similarity:
             values_MC = self._walk.similarities(self._own_NE[chunk], tile)
+            top_M1, column_M1 = logits_MC.max(1, keepdim=True)
             self._move_pivot(chunk, values_MC.gather(1, column_M1), top_M1 > self._largest_N1[chunk])
+        else:
+            top_M1 = logits_MC.amax(1, keepdim=True)  # on a CPU five times as fast as with the columns
+        largest_M1 = torch.maximum(self._largest_N1[chunk], top_M1)
         shrink_M1 = (self._largest_N1[chunk] - largest_M1).exp_()
         self._largest_N1[chunk] = largest_M1
         weights_MC = logits_MC.sub_(largest_M1).exp_()
