@@ -17,6 +17,7 @@ from steerclear.errors import ConfigError, DataError
 from steerclear.losses import SEQUENCE_OBJECTIVES
 from steerclear.training.arguments import SteerClearConfig
 from steerclear.training.head import add_objective_head, sequence_index
+from steerclear.training.packed_attention import use_packed_attention
 from steerclear.training.sampler import StratifiedSampler
 
 logger = logging.getLogger(__name__)
@@ -59,6 +60,8 @@ class SteerClearTrainer(SFTTrainer):
             )
         base_model = getattr(self.model, "get_base_model", lambda: self.model)()
         add_objective_head(base_model, args.objective, args.ground_cost, until=args.avoid_until, impl=args.loss_impl)
+        if self.padding_free:
+            use_packed_attention(base_model)
         # The paper drops the bound's factor 1/2, and its λ are meant without it.
         self._penalty_scale = 2.0 if args.normalization == "paper" and args.objective == "emd_bound" else 1.0
         self._unsafe_passes = 1.0
