@@ -21,10 +21,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from datasets import Dataset
+from datasets import Dataset, disable_progress_bars
 from peft import LoraConfig
 from tokenizers import Tokenizer, models
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, TrainerCallback
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, PrinterCallback, TrainerCallback
 from trl import SFTConfig, SFTTrainer
 
 from measure import MIB, Recorder, reset_high_water_mark, resident_mib
@@ -119,6 +119,7 @@ def train(material: Material, dataset: Dataset, *, ours: bool, lora: bool, batch
             trainer = SteerClearTrainer(args=SteerClearConfig(**{"sampling": "uniform", **settings}), **made)
         else:
             trainer = SFTTrainer(args=SFTConfig(**settings), **made)
+        trainer.remove_callback(PrinterCallback)
         before = _memory_before()
         trainer.train()
         peak = _memory_peak() if before is not None else None
@@ -261,6 +262,7 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.model and not (arguments.benign and arguments.unsafe):
         parser.error("--model needs --benign and --unsafe")
+    disable_progress_bars()
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
     rounds, rows = (1, 64) if arguments.smoke else (arguments.rounds, 512)
