@@ -1,0 +1,68 @@
+"""The benchmarks run, and the page shows what they recorded."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+BENCHMARKS = ROOT / "benchmarks"
+
+
+def run(script: str, *arguments: str) -> str:
+    done = subprocess.run(
+        [sys.executable, str(BENCHMARKS / script), *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | {"HF_HUB_DISABLE_TELEMETRY": "1"},
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
+
+
+def numbers(value: Any) -> list[float]:
+    if isinstance(value, dict | list):
+        return [n for part in (value.values() if isinstance(value, dict) else value) for n in numbers(part)]
+    return [value] if isinstance(value, int | float) else []
+
+
+@pytest.mark.parametrize(
+    ("script", "kinds"),
+    [
+        ("bench_losses.py", {"loss", "growth", "tiles"}),
+        ("bench_step.py", {"step", "packing"}),
+        ("bench_generate.py", {"generate"}),
+    ],
+)
+def test_a_smoke_run_prints_finite_rows_and_records_nothing(script: str, kinds: set[str]) -> None:
+    before = {path: path.stat().st_mtime_ns for path in (BENCHMARKS / "results").glob("*")}
+    rows = [json.loads(line) for line in run(script, "--smoke").splitlines() if line.startswith("{")]
+    assert {row["kind"] for row in rows} == kinds
+    assert all(math.isfinite(n) for row in rows for n in numbers(row))
+    assert {path: path.stat().st_mtime_ns for path in (BENCHMARKS / "results").glob("*")} == before
+
+
+def test_the_page_shows_the_recorded_results() -> None:
+    run("page.py", "--check")
+
+
+def test_the_reach_of_the_losses_holds_in_the_recorded_results() -> None:
+    """The figures that README and docs claim, read from the record: a large vocabulary on a CPU, head frozen."""
+    lines = (BENCHMARKS / "results" / "losses-cpu.jsonl").read_text(encoding="utf-8").splitlines()
+    streamed = {
+        row["objective"]: row
+        for row in map(json.loads, lines)
+        if row.get("arm") == "streamed" and row["head"] == "frozen" and row["vocabulary"] == 128_256
+    }
+    assert streamed["emd clipped"]["ratio_time"] <= 0.80
+    assert streamed["emd cosine"]["ratio_time"] <= 0.80
+    assert streamed["emd_bound"]["ratio_time"] <= 1.10
+    assert all(row["ratio_memory"] <= 0.10 for row in streamed.values())
