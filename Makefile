@@ -29,10 +29,11 @@ format: $(INSTALLED)  ## Apply the formatter and the safe fixes of the linter.
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(INSTALLED)  ## Run the benchmarks; rows are printed as JSON lines and kept in benchmarks/results.
+bench: $(INSTALLED)  ## Run the benchmarks (half an hour), keep their rows in benchmarks/results and fill docs/performance.md.
 	$(BIN)/python benchmarks/bench_losses.py
 	$(BIN)/python benchmarks/bench_step.py
 	$(BIN)/python benchmarks/bench_generate.py
+	$(BIN)/python benchmarks/page.py
 
 clean:  ## Remove the environment, caches and outputs.
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis runs demo-out
