@@ -1,6 +1,6 @@
 """Time and memory of the losses: full logits, streamed, and the fused heads of others.
 
-    python benchmarks/bench_losses.py [--smoke] [--rounds 7] [--threads 2]
+    python benchmarks/bench_losses.py [--smoke] [--rounds 5] [--threads 2] [--parts float32 bfloat16 growth tiles]
 
 Every arm is measured forward, backward, and both, in paired rounds. The floor of an objective is the time of the
 matrix products that it cannot do without, at the speed at which this machine multiplies matrices of these shapes in the same run.
@@ -233,40 +233,58 @@ def tile_sizes(recorder: Recorder, size: Size, rounds: int) -> None:
         )  # fmt: skip
 
 
+PARTS = ("float32", "bfloat16", "growth", "tiles")
+
+
+def sizes_of(part: str, *, smoke: bool) -> list[Size]:
+    """Return the sizes that a part measures; on a GPU all are bfloat16."""
+    if smoke:
+        return [Size(16, 600, 8)]
+    if torch.cuda.is_available():
+        return [Size(tokens, 128_256, 4096, torch.bfloat16) for tokens in (1024, 4096, 16384)]
+    if part == "bfloat16":
+        return [Size(512, 8192, 512, torch.bfloat16)]  # a CPU without such instructions takes seconds for more
+    return [Size(512, 128_256, 512), Size(2048, 4096, 256)]
+
+
+def measure(part: str, recorder: Recorder, rounds: int, *, smoke: bool) -> None:
+    """Measure one part."""
+    sizes = sizes_of(part, smoke=smoke)
+    first = sizes[0]
+    if part in ("float32", "bfloat16"):
+        for size in sizes:
+            for head_trains in (False,) if part == "bfloat16" and not smoke else (False, True):
+                for objective in OBJECTIVES:
+                    compare(recorder, size, objective, rounds, head_trains=head_trains)
+    elif part == "growth":
+        steps = (1, 2, 4, 8, 16)
+        quarter = first.vocabulary // 4
+        at = [Size(max(4, first.tokens * k // 8), quarter, first.width, first.dtype) for k in steps]
+        growth(recorder, "tokens", at, rounds)
+        at = [Size(first.tokens, first.vocabulary * k // 16, first.width, first.dtype) for k in steps]
+        growth(recorder, "vocabulary", at, rounds)
+    else:
+        tile_sizes(recorder, Size(2 * first.tokens, first.vocabulary // 4, first.width, first.dtype), rounds)
+
+
 def main() -> None:
     """Measure and record."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         "--smoke", action="store_true", help="one round at small sizes, to see that it runs; not recorded"
     )
-    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, help="CPU threads (default: torch's)")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS, help="what to measure (default: all)")
     arguments = parser.parse_args()
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
-    gpu, rounds = torch.cuda.is_available(), 1 if arguments.smoke else arguments.rounds
-    if arguments.smoke:
-        sizes = [Size(16, 600, 8)]
-    elif gpu:
-        sizes = [Size(tokens, 128_256, 4096, torch.bfloat16) for tokens in (1024, 4096, 16384)]
-    else:
-        sizes = [Size(512, 128_256, 512), Size(2048, 4096, 256), Size(512, 32_000, 512, torch.bfloat16)]
-    recorder = Recorder("losses", save=not arguments.smoke)
-    for size in sizes:
-        for head_trains in (False, True):
-            for objective in OBJECTIVES:
-                compare(recorder, size, objective, rounds, head_trains=head_trains)
-    first = sizes[0]
-    scale = 1 if arguments.smoke else 8
-    thousands = [
-        Size(max(4, first.tokens * k // scale), first.vocabulary // 4, first.width, first.dtype)
-        for k in (1, 2, 4, 8, 16)
-    ]
-    growth(recorder, "tokens", thousands, rounds)
-    vocabularies = [Size(first.tokens, first.vocabulary * k // 16, first.width, first.dtype) for k in (1, 2, 4, 8, 16)]
-    growth(recorder, "vocabulary", vocabularies, rounds)
-    tile_sizes(recorder, Size(2 * first.tokens, first.vocabulary // 4, first.width, first.dtype), rounds)
-    recorder.close()
+    for part in arguments.parts:
+        if torch.cuda.is_available() and part == "float32":
+            continue
+        recorder = Recorder(f"losses-{part}", save=not arguments.smoke)
+        measure(part, recorder, 1 if arguments.smoke else arguments.rounds, smoke=arguments.smoke)
+        recorder.close()
 
 
 if __name__ == "__main__":

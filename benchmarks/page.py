@@ -186,7 +186,7 @@ TABLES: dict[str, Callable[[Rows], str]] = {
     "losses frozen": lambda rows: losses(rows, "frozen", LARGE),
     "losses trains": lambda rows: losses(rows, "trains", LARGE),
     "losses small": lambda rows: losses(rows, "frozen", SMALL),
-    "losses bfloat16": lambda rows: losses(rows, "frozen", (512, 32_000, 512)),
+    "losses bfloat16": lambda rows: losses(rows, "frozen", (512, 8192, 512)),
     "steps": steps,
     "packing": packing,
     "growth": growth,
