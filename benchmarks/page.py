@@ -237,7 +237,8 @@ def draw(rows: Rows, path: Path) -> None:
         axis.margins(x=0.15)
         axis.set_title(title, fontsize=10, loc="left")
         axis.spines[["top", "right"]].set_visible(False)
-    axes[0].legend(frameon=False, fontsize=8, loc="lower right")
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, frameon=False, fontsize=8, loc="outside upper right", ncols=2)
     figure.savefig(path, metadata={"Date": None})
 
 
