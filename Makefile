@@ -29,10 +29,11 @@ format: $(INSTALLED)  ## Apply the formatter and the safe fixes of the linter.
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(INSTALLED)  ## Run the benchmarks (half an hour), keep their rows in benchmarks/results and fill docs/performance.md.
+# The rows in the page come from a model and files of one's own: make bench STEP="--model M --benign B --unsafe U" GENERATE="--model M --prompts P"
+bench: $(INSTALLED)  ## Run the benchmarks (half an hour), print their tables and fill docs/performance.md.
 	$(BIN)/python benchmarks/bench_losses.py
-	$(BIN)/python benchmarks/bench_step.py
-	$(BIN)/python benchmarks/bench_generate.py
+	$(BIN)/python benchmarks/bench_step.py $(STEP)
+	$(BIN)/python benchmarks/bench_generate.py $(GENERATE)
 	$(BIN)/python benchmarks/page.py
 
 clean:  ## Remove the environment, caches and outputs.

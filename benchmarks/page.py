@@ -1,7 +1,8 @@
 """Puts the recorded results into docs/performance.md, and draws its picture.
 
-    python benchmarks/page.py            # fills the tables and draws docs/performance.svg
-    python benchmarks/page.py --check    # exits with 1 if the tables on the page are not those of the recorded results
+    python benchmarks/page.py                # prints the tables, fills them into the page and draws docs/performance.svg
+    python benchmarks/page.py --device gpu   # prints the tables of results recorded on a GPU; the page shows the CPU's
+    python benchmarks/page.py --check        # exits with 1 if the tables on the page are not those of the recorded results
 
 A table stands between the lines ``<!-- NAME -->`` and ``<!-- end -->``; the text around it is written by hand.
 """
@@ -242,17 +243,47 @@ def draw(rows: Rows, path: Path) -> None:
     figure.savefig(path, metadata={"Date": None})
 
 
+def print_tables(rows: Rows) -> None:
+    """Print every table that there are rows for."""
+    for head, *shape in dict.fromkeys(
+        (r.get("head"), r["tokens"], r.get("vocabulary"), r.get("width")) for r in rows["loss"]
+    ):
+        if head:
+            print(
+                f"\nlosses, head {head}: N {shape[0]}, V {shape[1]}, D {shape[2]}\n{losses(rows, head, tuple(shape))}"
+            )
+    makers = {
+        "loss": floor,
+        "step": steps,
+        "packing": packing,
+        "growth": growth,
+        "tiles": tiles,
+        "generate": generation,
+    }
+    for kind, make in (makers | {"machine": machines}).items():
+        if rows.get(kind):
+            print(f"\n{make.__doc__}\n{make(rows)}")
+
+
 def main() -> None:
-    """Fill or check the page."""
+    """Print, fill or check."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 if a table is out of date")
+    parser.add_argument("--device", choices=("cpu", "gpu"), default="cpu", help="whose results to print (default: cpu)")
     arguments = parser.parse_args()
-    page, rows = PAGE.read_text(encoding="utf-8"), read_results("cpu")
+    rows = read_results(arguments.device)
+    if "loss" not in rows:
+        sys.exit(f"{RESULTS.name}: no results of a {arguments.device}. Run benchmarks/bench_losses.py there first.")
+    if arguments.device == "gpu":
+        print_tables(rows)
+        return
+    page = PAGE.read_text(encoding="utf-8")
     made = filled(page, rows)
     if arguments.check:
         if made != page:
             sys.exit(f"{PAGE.name}: a table differs from benchmarks/results. Run: python benchmarks/page.py")
         return
+    print_tables(rows)
     PAGE.write_text(made, encoding="utf-8")
     draw(rows, PAGE.with_suffix(".svg"))
 

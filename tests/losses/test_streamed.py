@@ -220,6 +220,25 @@ def test_under_autocast_it_errs_no_more_than_the_reference(objective: str, head_
         assert error(ours[name], value) <= error(plain[name], value), name
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@each_form
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
+@pytest.mark.parametrize("head_trains", [False, True], ids=["head-frozen", "head-trains"])
+def test_on_a_gpu_it_errs_no_more_than_the_reference(
+    objective: str, cost: GroundCost, dtype: torch.dtype, head_trains: bool
+) -> None:
+    case = Case(13, n=300, v=1030, d=64, peak=0.5)
+    for name, value in vars(case).items():
+        if torch.is_tensor(value):
+            rounded = value.to(dtype).double() if value.is_floating_point() else value
+            setattr(case, name, rounded.cuda())
+    truth = case.run(objective, cost, impl="reference", head_trains=head_trains)
+    plain = case.run(objective, cost, dtype, impl="reference", head_trains=head_trains)
+    ours = case.run(objective, cost, dtype, tiles=Tiles(tokens=128, vocabulary=256), head_trains=head_trains)
+    for name, value in truth.items():
+        assert error(ours[name], value) <= 2 * error(plain[name], value) + 8 * torch.finfo(torch.float32).eps, name
+
+
 class LargestTensor(TorchDispatchMode):
     """Remembers the number of elements of the largest tensor that any operation makes."""
 
