@@ -19,11 +19,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from measure import MIB, Recorder, extra_peak_mib, paired_times, summary
+from measure import MIB, Recorder, extra_peak_mib, paired_times, summary, wait_for_device
 from steerclear.losses import GroundCost, OutputHead, Tiles, objective_loss
 
+Inputs = tuple[Tensor, Tensor, Tensor]
+"""Hidden states [N, D], head [V, D] and targets [N]."""
+
 Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
-"""From hidden states [N, D], head [V, D] and targets [N] to a scalar."""
+"""From these to a scalar."""
 
 
 @dataclass(frozen=True)
@@ -94,13 +97,12 @@ def others() -> Iterator[tuple[str, Loss]]:
         yield "Liger", lambda h, w, y: liger(w, h, y)
 
 
-def phases(loss: Loss, inputs: tuple[Tensor, Tensor, Tensor]) -> tuple[Callable[[], None], Callable[[], None]]:
+def phases(loss: Loss, inputs: Inputs) -> tuple[Callable[[], None], Callable[[], None]]:
     """Return forward and backward of one training step as work to time, one after the other."""
     totals: list[Tensor] = []
 
     def forward() -> None:
-        for tensor in inputs[:2]:
-            tensor.grad = None
+        clear_gradients(inputs)
         totals.append(loss(*inputs))
 
     def backward() -> None:
@@ -109,10 +111,16 @@ def phases(loss: Loss, inputs: tuple[Tensor, Tensor, Tensor]) -> tuple[Callable[
     return forward, backward
 
 
-def extra_peak(work: Sequence[Callable[[], None]]) -> tuple[float | None, list[list[float]]]:
+def clear_gradients(inputs: Inputs) -> None:
+    """Drop the gradients of hidden states and head."""
+    for tensor in inputs[:2]:
+        tensor.grad = None
+
+
+def extra_peak(work: Sequence[Callable[[], None]], inputs: Inputs) -> tuple[float | None, list[list[float]]]:
     """Return the extra peak memory of forward and backward, MiB, and their seconds in that one run, by phase and round.
 
-    One run before it fills the caches of the libraries.
+    One run before it fills the caches of the libraries. The gradients that the run leaves behind are in the memory.
     """
     seconds: list[list[float]] = [[] for _ in work]
 
@@ -120,9 +128,11 @@ def extra_peak(work: Sequence[Callable[[], None]]) -> tuple[float | None, list[l
         for part, own in zip(work, seconds, strict=True):
             start = time.perf_counter()
             part()
+            wait_for_device()
             own.append(time.perf_counter() - start)
 
     step()
+    clear_gradients(inputs)
     return extra_peak_mib(step), [own[1:] for own in seconds]
 
 
@@ -160,7 +170,7 @@ def compare(recorder: Recorder, size: Size, objective: str, rounds: int, *, head
     times: dict[str, list[list[float]]] = {}
     for name in list(work):
         try:
-            memory[name], once = extra_peak(work[name])
+            memory[name], once = extra_peak(work[name], inputs)
         except torch.OutOfMemoryError:
             recorder.add("loss", objective=objective, arm=name, tokens=size.tokens, failed="out of memory")
             del work[name]
@@ -228,7 +238,7 @@ def tile_sizes(recorder: Recorder, size: Size, rounds: int) -> None:
     }
     for (name, seconds), tile in zip(paired_times(arms, rounds).items(), tiles, strict=True):
         recorder.add(
-            "tiles", tiles=name, seconds=summary(both(seconds))["p50"], extra_peak_mib=extra_peak(arms[name])[0],
+            "tiles", tiles=name, seconds=summary(both(seconds))["p50"], extra_peak_mib=extra_peak(arms[name], inputs)[0],
             tile_mib=tile.tokens * tile.vocabulary * 4 / MIB,
         )  # fmt: skip
 

@@ -37,10 +37,10 @@ def paired_times(arms: Mapping[str, Sequence[Work]], rounds: int) -> dict[str, l
         turn = max(0, number) % len(names)
         for name in names[turn:] + names[:turn]:
             for phase, work in enumerate(arms[name]):
-                _wait_for_device()
+                wait_for_device()
                 start = time.perf_counter()
                 work()
-                _wait_for_device()
+                wait_for_device()
                 if number >= 0:
                     seconds[name][phase].append(time.perf_counter() - start)
     return seconds
@@ -149,6 +149,6 @@ def _git(*arguments: str) -> str:
     return done.stdout.strip()
 
 
-def _wait_for_device() -> None:
+def wait_for_device() -> None:
     if torch.cuda.is_available():
         torch.cuda.synchronize()

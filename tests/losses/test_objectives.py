@@ -308,6 +308,20 @@ def test_centring_subtracts_the_mean_of_the_used_rows() -> None:
     )
 
 
+def test_nothing_is_gone_over_where_nothing_is_scored(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A micro-batch without an unsafe token is the normal case; the mean of all embeddings is not taken for it."""
+    monkeypatch.setattr(TokenEmbeddings, "_mean", property(lambda _: pytest.fail("the mean was taken")))
+    nothing = torch.zeros(0, dtype=torch.long)
+    for objective in ("emd", "emd_bound"):
+        objective_loss(
+            torch.zeros(0, 4),
+            nothing,
+            OutputHead(weight_VD=torch.randn(7, 4)),
+            objective=objective,
+            cost=GroundCost(centred=True),
+        )
+
+
 @each_impl
 def test_no_gradient_flows_into_the_ground_cost(impl: Any) -> None:
     embedding = torch.randn(7, 4, requires_grad=True)

@@ -256,16 +256,20 @@ class LargestTensor(TorchDispatchMode):
 
 
 @each_form
-def test_neither_logits_nor_a_copy_of_the_head_exist(objective: str, cost: GroundCost) -> None:
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
+def test_neither_logits_nor_a_copy_of_the_head_exist(
+    objective: str, cost: GroundCost, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("steerclear.losses.cost._SLICE", 50)
     n, v, d = 60, 500, 40
     case = Case(8, n, v, d)
-    hidden, sizes = case.hidden.clone().requires_grad_(), {}
+    hidden, head, sizes = case.hidden.to(dtype).requires_grad_(), OutputHead(weight_VD=case.weight.to(dtype)), {}
     for impl in ("reference", "streamed"):
         with LargestTensor() as seen:
             objective_loss(
                 hidden,
                 case.targets,
-                OutputHead(weight_VD=case.weight),
+                head,
                 objective=objective,
                 cost=cost,
                 sequences_N=case.sequences,
@@ -278,7 +282,15 @@ def test_neither_logits_nor_a_copy_of_the_head_exist(objective: str, cost: Groun
     assert sizes["streamed"] <= max(n * d, 50 * d, 20 * 50)
 
 
-def test_nothing_is_kept_or_made_where_no_gradient_is_wanted() -> None:
+def test_nothing_is_kept_or_made_where_no_gradient_is_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[bool] = []
+
+    class Spy(streamed.OnlineSums):
+        def __init__(self, walk: Any, *, gradient: bool) -> None:
+            made.append(gradient)
+            super().__init__(walk, gradient=gradient)
+
+    monkeypatch.setattr(streamed, "OnlineSums", Spy)
     case = Case(9)
     hidden = case.hidden.clone().requires_grad_()
     head = OutputHead(weight_VD=case.weight)
@@ -288,6 +300,7 @@ def test_nothing_is_kept_or_made_where_no_gradient_is_wanted() -> None:
     streamed.log_odds(hidden, case.targets, head).sum().backward()
     assert hidden.grad is not None
     assert case.weight.grad is None
+    assert made == [False, False, True]
 
 
 def test_the_monitored_log_odds_carry_no_gradient() -> None:

@@ -83,6 +83,22 @@ def test_another_attention_is_left_alone_and_refuses_boundaries() -> None:
         plain.base_model(ids, position_ids=positions, attention_mask=boundaries(positions))
 
 
+def test_what_makes_or_reads_masks_by_itself_keeps_its_own_attention() -> None:
+    for kind, changes in (("doge", {}), ("llama4_text", {"attention_chunk_size": 4})):
+        model = small(kind, **changes)
+        assert not use_packed_attention(model)
+        assert model.config._attn_implementation == "sdpa"
+
+
+def test_a_model_that_mixes_sequences_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:
+    """A recurrent layer carries its state over every boundary, whatever the attention does."""
+    model = small("jamba", use_mamba_kernels=False)
+    with caplog.at_level("WARNING"):
+        assert not use_packed_attention(model)
+    assert "JambaForCausalLM mixes the sequences of a packed row" in caplog.text
+    assert "packing=False" in caplog.text
+
+
 @pytest.mark.parametrize(
     "cut", [{"packing": True, "max_length": 64}, {"padding_free": True, "max_length": None}], ids=str
 )

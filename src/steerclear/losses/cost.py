@@ -17,6 +17,8 @@ COSTS = ("cosine", "clipped")
 EMBEDDINGS = ("output", "input")
 
 _SMALLEST_NORM = 1e-12
+_SLICE = 4096
+"""Rows at a time where all rows are gone over."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,8 +57,12 @@ class TokenEmbeddings:
 
     @cached_property
     def _mean(self) -> Tensor:
-        used = torch.linalg.vector_norm(self.raw_VE, dim=-1, dtype=self.dtype).count_nonzero()
-        return self.raw_VE.sum(0, dtype=self.dtype) / used
+        total_E = torch.zeros(self.raw_VE.size(1), dtype=self.dtype, device=self.raw_VE.device)
+        used = torch.zeros((), dtype=torch.long, device=self.raw_VE.device)
+        for rows_CE in self.raw_VE.split(_SLICE):
+            total_E += rows_CE.to(self.dtype).sum(0)
+            used += rows_CE.any(-1).sum()
+        return total_E / used
 
     def part(self, which: slice | Tensor) -> tuple[Tensor, Tensor]:
         """Return rows [C, E] before they are normalised, and 1/norm of each [C]: ê is their product.
@@ -64,7 +70,7 @@ class TokenEmbeddings:
         Rows that need no centring come as they are stored, without a copy if ``which`` is a slice. Norms are at least float32.
         """
         rows_CE = self.raw_VE[which]
-        if self._centred:
+        if self._centred and len(rows_CE):
             rows_CE = rows_CE.to(self.dtype)
             unused_C1 = torch.linalg.vector_norm(rows_CE, dim=-1, keepdim=True) == 0
             rows_CE = (rows_CE - self._mean).masked_fill_(unused_C1, 0.0)

@@ -53,9 +53,9 @@ class Tile:
     weight_CD: Tensor
     bias_C: Tensor | None
     embed_CE: Tensor | None
-    """Unit embeddings where they are averaged; rows as stored where similarities are."""
+    """Unit embeddings where they are averaged; rows before they are normalised where similarities are."""
     inverse_C: Tensor | None
-    """1/norm of such rows as stored."""
+    """1/norm of the latter."""
 
 
 class Pass:
@@ -79,7 +79,7 @@ class Pass:
                 # Rounded once, so that the mean and its gradient see the very same rows.
                 embed_CE = job.embeddings.unit(part).to(job.dtype)
             elif job.embeddings is not None:
-                # Stored rows keep all their digits in low precision; unit ones would be rounded.
+                # Rows as stored keep all their digits in low precision; unit ones would be rounded, as centred ones are.
                 embed_CE, inverse_C = job.embeddings.part(part)
                 embed_CE, inverse_C = embed_CE.to(job.dtype), inverse_C.to(job.exact)
             bias_C = None if self.bias_V is None else self.bias_V[part]
@@ -110,7 +110,7 @@ class Pass:
         return column_M1.clamp(0, last), (column_M1 >= 0) & (column_M1 <= last)
 
     def target_rows(self) -> tuple[Tensor, Tensor]:
-        """Return the targets' embeddings as stored [N, E], as factors of products, and 1/norm of each [N, 1]."""
+        """Return the targets' embeddings before they are normalised [N, E], as factors of products, and 1/norm of each [N, 1]."""
         assert self.job.embeddings is not None
         rows_NE, inverse_N = self.job.embeddings.part(self.targets_N)
         return rows_NE.to(self.job.dtype), inverse_N.to(self.job.exact)[:, None]

@@ -4,12 +4,14 @@ A packed or padding-free micro-batch is one long row. PyTorch's attention (SDPA)
 the pairs of different sequences away: quadratic in the row. Here it goes over one sequence after the other, as flash attention's
 variable-length kernels do where they can be had.
 
-The boundaries travel as the attention mask, a form that transformers hands to each layer untouched (four dimensions) and that any
-other attention refuses (int32). So they cannot be lost on the way, under gradient checkpointing neither.
+The boundaries travel as the attention mask, in a form that transformers' own mask making hands on untouched (four dimensions) and
+that any other attention refuses (int32). So they cannot be lost on the way, under gradient checkpointing neither. Architectures
+that make or read masks by themselves are found by a probe and keep their own attention.
 """
 
 from __future__ import annotations
 
+import logging
 from itertools import pairwise
 from typing import Any
 
@@ -19,17 +21,58 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
+logger = logging.getLogger(__name__)
+
 NAME = "steerclear_sdpa"
 """Of this attention among those of transformers."""
 
 
 def use_packed_attention(model: Any) -> bool:
-    """Let a model that uses SDPA use this attention; return whether it does now. Other attentions are left as they are."""
-    if model.config._attn_implementation == "sdpa":
+    """Let a model that uses SDPA use this attention, and return whether it does now. Other attentions are left as they are.
+
+    A probe of two short sequences decides: this attention if it keeps them apart, else the model's own, with a warning if that
+    mixes them. The attention's name stays in the live model's configuration (and in a pickled one), not in saved files.
+    """
+    if model.config._attn_implementation != "sdpa":
+        return False
+    apart = _keeps_apart(model, with_boundaries=False)
+    config = model.config.get_text_config()
+    chunked = "chunked_attention" in (getattr(config, "layer_types", None) or ())  # attends within chunks of a sequence
+    if not chunked:
         AttentionInterface.register(NAME, _attention)
         AttentionMaskInterface.register(NAME, sdpa_mask)
         model.set_attn_implementation(NAME)
-    return model.config._attn_implementation == NAME
+        if _keeps_apart(model, with_boundaries=True):
+            return True
+        model.set_attn_implementation("sdpa")
+    if apart is False:
+        logger.warning(
+            "%s mixes the sequences of a packed row, so packed or padding-free training is not what separate rows would give. "
+            "Set packing=False and padding_free=False.",
+            type(model).__name__,
+        )
+    return False
+
+
+def _keeps_apart(model: Any, *, with_boundaries: bool) -> bool | None:
+    """Return whether two sequences in one row have the hidden states that they have alone; None if the model cannot be asked."""
+    device = model.get_input_embeddings().weight.device
+    ids = torch.arange(1, 9, device=device)[None] % model.get_input_embeddings().weight.size(0)
+    positions = torch.tensor([[0, 1, 2, 0, 1, 2, 3, 4]], device=device)
+    mask = {"attention_mask": boundaries(positions)} if with_boundaries else {}
+    training = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            packed = model.base_model(ids, position_ids=positions, use_cache=False, **mask).last_hidden_state
+            alone = [model.base_model(part, use_cache=False).last_hidden_state for part in (ids[:, :3], ids[:, 3:])]
+    except Exception:  # an architecture that does not fit raises what it likes
+        return None
+    finally:
+        model.train(training)
+    expected = torch.cat(alone, dim=1).float()
+    # Mixed sequences differ by as much as they are large; rounding in bfloat16 by a percent or two.
+    return bool((packed.float() - expected).norm() <= 0.1 * expected.norm())
 
 
 def boundaries(position_ids_1T: Tensor) -> Tensor:
