@@ -30,7 +30,7 @@ format: $(INSTALLED)  ## Apply the formatter and the safe fixes of the linter.
 	$(BIN)/ruff format .
 
 # The rows in the page come from a model and files of one's own: make bench STEP="--model M --benign B --unsafe U" GENERATE="--model M --prompts P"
-bench: $(INSTALLED)  ## Run the benchmarks (half an hour), print their tables and fill docs/performance.md.
+bench: $(INSTALLED)  ## Run the benchmarks (half an hour), print their tables, and keep their rows in benchmarks/results.
 	$(BIN)/python benchmarks/bench_losses.py
 	$(BIN)/python benchmarks/bench_step.py $(STEP)
 	$(BIN)/python benchmarks/bench_generate.py $(GENERATE)

@@ -1,8 +1,8 @@
 """Puts the recorded results into docs/performance.md, and draws its picture.
 
-    python benchmarks/page.py                # prints the tables, fills them into the page and draws docs/performance.svg
-    python benchmarks/page.py --device gpu   # prints the tables of results recorded on a GPU; the page shows the CPU's
-    python benchmarks/page.py --check        # exits with 1 if the tables on the page are not those of the recorded results
+    python benchmarks/page.py            # prints the tables of this machine's kind of device
+    python benchmarks/page.py --fill     # puts the CPU's tables on the page and draws docs/performance.svg
+    python benchmarks/page.py --check    # exits with 1 if the tables on the page are not those of the recorded results
 
 A table stands between the lines ``<!-- NAME -->`` and ``<!-- end -->``; the text around it is written by hand.
 """
@@ -16,6 +16,8 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from measure import RESULTS
 
@@ -44,6 +46,11 @@ def table(heads: Sequence[str], body: Iterable[Sequence[str]]) -> str:
 def number(value: float | None, digits: int = 2) -> str:
     """Return a number, or a dash where there is none."""
     return "-" if value is None else f"{value:,.{digits}f}"
+
+
+def _model(rows: list[dict[str, Any]]) -> str:
+    """Return a line that names what was trained or asked."""
+    return f"Measured: {', '.join(dict.fromkeys(r['model'] for r in rows))}.\n\n"
 
 
 def losses(rows: Rows, head: str, shape: tuple[int, int, int]) -> str:
@@ -97,7 +104,7 @@ def floor(rows: Rows) -> str:
 
 def steps(rows: Rows) -> str:
     """The optimizer step."""
-    return table(
+    return _model(rows["step"]) + table(
         ("rows to avoid, trainer", "seconds a step", "rows/s", "tokens/s", "time / TRL", "peak MiB", "peak / TRL",
          "above the start, MiB", "that / TRL"),
         (
@@ -113,7 +120,7 @@ def steps(rows: Rows) -> str:
 
 def packing(rows: Rows) -> str:
     """Padded against packed."""
-    return table(
+    return _model(rows["packing"]) + table(
         ("batches", "rows/s", "tokens/s", "rows/s / padded"),
         (
             (
@@ -152,7 +159,7 @@ def tiles(rows: Rows) -> str:
 
 def generation(rows: Rows) -> str:
     """Answers a second."""
-    return table(
+    return _model(rows["generate"]) + table(
         ("decoding", "prompts/s", "speed-up", "against", "identical answers"),
         (
             (
@@ -268,24 +275,23 @@ def print_tables(rows: Rows) -> None:
 def main() -> None:
     """Print, fill or check."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--fill", action="store_true", help="put the CPU's tables on the page and draw its picture")
     parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 if a table is out of date")
-    parser.add_argument("--device", choices=("cpu", "gpu"), default="cpu", help="whose results to print (default: cpu)")
     arguments = parser.parse_args()
-    rows = read_results(arguments.device)
+    device = "gpu" if torch.cuda.is_available() and not (arguments.fill or arguments.check) else "cpu"
+    rows = read_results(device)
     if "loss" not in rows:
-        sys.exit(f"{RESULTS.name}: no results of a {arguments.device}. Run benchmarks/bench_losses.py there first.")
-    if arguments.device == "gpu":
+        sys.exit(f"{RESULTS.name}: no results of a {device}. Run benchmarks/bench_losses.py first.")
+    if not (arguments.fill or arguments.check):
         print_tables(rows)
         return
     page = PAGE.read_text(encoding="utf-8")
     made = filled(page, rows)
-    if arguments.check:
-        if made != page:
-            sys.exit(f"{PAGE.name}: a table differs from benchmarks/results. Run: python benchmarks/page.py")
-        return
-    print_tables(rows)
-    PAGE.write_text(made, encoding="utf-8")
-    draw(rows, PAGE.with_suffix(".svg"))
+    if arguments.fill:
+        PAGE.write_text(made, encoding="utf-8")
+        draw(rows, PAGE.with_suffix(".svg"))
+    elif made != page:
+        sys.exit(f"{PAGE.name}: a table differs from benchmarks/results. Run: python benchmarks/page.py --fill")
 
 
 if __name__ == "__main__":
