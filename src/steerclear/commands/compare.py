@@ -10,17 +10,24 @@ from steerclear.commands.recipe import Recipe
 from steerclear.commands.runs import RunFolder
 from steerclear.commands.train import train
 from steerclear.errors import SteerClearError
+from steerclear.evaluation.differences import differences
 from steerclear.records import Generation, Verdict, read_records, write_text
-from steerclear.report.comparison import RunScores, comparison_csv, comparison_markdown
+from steerclear.report.comparison import (
+    RunScores,
+    comparison_csv,
+    comparison_markdown,
+    differences_csv,
+    differences_markdown,
+)
 from steerclear.report.page import comparison_page
 
 Say = Callable[[str], None]
 
 
 def compare(recipes: dict[str, Recipe], output: Path, say: Say) -> tuple[list[RunScores], dict[str, str]]:
-    """Run every variant that is not finished, and write ``table.md``, ``table.csv`` and ``index.html`` into ``output``.
+    """Run every variant that is not finished, and write ``table.md``, ``table.csv``, ``differences.csv`` and ``index.html``.
 
-    One variant that fails does not stop the others.
+    One variant that fails does not stop the others. Differences are paired tests against the first variant that finished.
 
     Returns the finished variants, and for each failed one its error's text.
     """
@@ -48,8 +55,10 @@ def compare(recipes: dict[str, Recipe], output: Path, say: Say) -> tuple[list[Ru
         )
         answers[name] = _answers(run, recipe)
     if finished:
-        write_text(output / "table.md", comparison_markdown(finished))
+        found = differences({name: [verdict for _, verdict in pairs] for name, pairs in answers.items()})
+        write_text(output / "table.md", comparison_markdown(finished) + differences_markdown(found))
         write_text(output / "table.csv", comparison_csv(finished))
+        write_text(output / "differences.csv", differences_csv(found))
         write_text(output / "index.html", comparison_page(finished, answers, title=output.name))
         say(f"page: {output / 'index.html'}")
     return finished, failed

@@ -5,12 +5,13 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass, fields
 from typing import Any
 
 from rich.table import Table
 from rich.text import Text
 
+from steerclear.evaluation.differences import Difference
 from steerclear.evaluation.scores import METRICS, POOLS, cell_text
 from steerclear.report.sanitize import visible
 
@@ -144,6 +145,33 @@ def comparison_csv(runs: Sequence[RunScores]) -> str:
         for suite, group, cell in cells(run):
             for metric in METRICS:
                 out.writerow([run.name, suite, group, metric, *(cell[metric][s] for s in statistics), *known])
+    return text.getvalue()
+
+
+def differences_markdown(differences: Sequence[Difference]) -> str:
+    """Return a Markdown table of the paired tests, below a line that says what they are; nothing without any."""
+    if not differences:
+        return ""
+    headings = ["run", "metric", "benchmark", "n", "run only", "baseline only", "difference", "p", "p (Holm)"]
+    lines = [headings, ["---"] * 3 + ["---:"] * 6]
+    for d in differences:
+        change = NO_VALUE if d.difference is None else f"{100 * d.difference:+.1f} %"
+        texts = [d.run, d.metric, d.benchmark]
+        names = [visible(text).replace("|", r"\|").replace("\n", " ") for text in texts]
+        lines.append([*names, str(d.n), str(d.only_run), str(d.only_baseline), change, f"{d.p:.3g}", f"{d.p_holm:.3g}"])
+    about = (
+        f"\nAgainst {visible(differences[0].baseline)}, on the same prompts: exact McNemar tests, and their p-values after "
+        "Holm's correction over the benchmarks of a run and metric.\n\n"
+    )
+    return about + "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
+
+
+def differences_csv(differences: Sequence[Difference]) -> str:
+    """Return the paired tests as tidy rows, one a run, metric and benchmark."""
+    text = io.StringIO()
+    out = csv.writer(text, lineterminator="\n")
+    out.writerow([field.name for field in fields(Difference)])
+    out.writerows(astuple(difference) for difference in differences)
     return text.getvalue()
 
 
