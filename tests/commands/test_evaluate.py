@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import sys
 from collections.abc import Callable
@@ -114,6 +115,9 @@ def test_compare_lays_runs_side_by_side(steerclear: Run, judged: dict[str, Any],
     assert "steered" in (folder / "table.md").read_text()
     assert (folder / "index.html").read_text().startswith("<!doctype html>")
     assert not (folder / "broken" / "adapter").exists()
+    assert "exact McNemar tests" in (folder / "table.md").read_text()
+    rows = list(csv.DictReader((folder / "differences.csv").read_text().splitlines()))
+    assert {(row["run"], row["baseline"]) for row in rows} == {("steered", "plain")}
     # Again: nothing is trained anew.
     assert steerclear("compare", **(judged | {"variants": json.dumps(variants)}))[2].count("already trained.") == 2
 
