@@ -116,7 +116,7 @@ class _Primitives(torch.autograd.Function):
 
         walk = Pass(hidden_ND, weight_VD, bias_V, targets_N, job)
         online = OnlineSums(walk, gradient=ctx.ready)
-        for tile in walk.tiles() if len(targets_N) else ():
+        for tile in walk.tiles():
             for chunk in walk.chunks():
                 online.add(chunk, tile)
         sums = online.result()
@@ -137,7 +137,6 @@ class _Primitives(torch.autograd.Function):
             parts = [grad_N[:, None] * saved_ND for grad_N, saved_ND in pairs if grad_N is not None]
             return sum(parts[1:], parts[0]).to(ctx.dtype), None, None, *nothing
         hidden_ND, weight_VD, bias_V, targets_N, *sums = ctx.saved_tensors
-        walk = Pass(hidden_ND, weight_VD, bias_V, targets_N, ctx.job)
         needs = ctx.needs_input_grad[:3]
         if not len(targets_N):
             # Zeros of no size in memory: a micro-batch without a scored token is common.
@@ -145,5 +144,6 @@ class _Primitives(torch.autograd.Function):
             return *(
                 t.new_zeros(()).expand_as(t) if need else None for t, need in zip(empty, needs, strict=True)
             ), *nothing
+        walk = Pass(hidden_ND, weight_VD, bias_V, targets_N, ctx.job)
         gradient_ND, *of_head = gradients_again(walk, Sums(*sums), grad_odds_N, grad_mean, needs)
         return None if gradient_ND is None else gradient_ND.to(ctx.dtype), *of_head, *nothing

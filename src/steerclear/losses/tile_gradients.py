@@ -64,19 +64,19 @@ def gradients_again(
     by_bias_V = torch.empty_like(bias_V) if bias_V is not None and needs[2] else None
     for tile in walk.tiles():
         # Tile by tile in full precision, so that a low-precision head needs no float32 copy of its gradient.
-        weight_CD = torch.zeros_like(tile.weight_CD, dtype=job.exact)
-        bias_C = weight_CD.new_zeros(len(weight_CD))
+        weight_CD = None if by_weight_VD is None else torch.zeros_like(tile.weight_CD, dtype=job.exact)
+        bias_C = None if by_bias_V is None else torch.zeros_like(by_bias_V[tile.range], dtype=job.exact)
         for chunk in walk.chunks():
             by_logit_MC = _by_logits(walk, sums, pull, grad_odds_N1, chunk, tile)
             if by_hidden_ND is not None:
                 add_product(by_hidden_ND[chunk], by_logit_MC, tile.weight_CD)
-            if by_weight_VD is not None:
+            if weight_CD is not None:
                 add_product(weight_CD, by_logit_MC.T, walk.hidden_ND[chunk])
-            if by_bias_V is not None:
+            if bias_C is not None:
                 bias_C += by_logit_MC.sum(0)
-        if by_weight_VD is not None:
+        if by_weight_VD is not None and weight_CD is not None:
             by_weight_VD[tile.range] = weight_CD
-        if by_bias_V is not None:
+        if by_bias_V is not None and bias_C is not None:
             by_bias_V[tile.range] = bias_C
     return by_hidden_ND, by_weight_VD, by_bias_V
 

@@ -69,8 +69,8 @@ class Pass:
         self._buffers: dict[str, Tensor] = {}
 
     def tiles(self) -> Iterator[Tile]:
-        """Yield the tiles in the vocabulary's order."""
-        job, size = self.job, len(self.weight_VD)
+        """Yield the tiles in the vocabulary's order; none where no token is scored."""
+        job, size = self.job, len(self.weight_VD) if len(self.targets_N) else 0
         for start in range(0, size, job.tiles.vocabulary):
             part = slice(start, min(start + job.tiles.vocabulary, size))
             embed_CE: Tensor | None = None
@@ -124,9 +124,7 @@ class Pass:
     def product(self, name: str, left_MK: Tensor, right_KC: Tensor) -> Tensor:
         """Return left @ right [M, C] in the buffer of that name."""
         out_MC = self._view(name, len(left_MK), right_KC.size(1))
-        if left_MK.dtype == out_MC.dtype:
-            return torch.mm(left_MK, right_KC, out=out_MC)
-        if left_MK.is_cuda:
+        if left_MK.dtype != out_MC.dtype and left_MK.is_cuda:
             return torch.mm(left_MK, right_KC, out_dtype=out_MC.dtype, out=out_MC)
         return torch.mm(left_MK.to(out_MC.dtype), right_KC.to(out_MC.dtype), out=out_MC)
 
@@ -145,9 +143,7 @@ class Pass:
 def add_product(sum_XY: Tensor, left_XK: Tensor, right_KY: Tensor) -> None:
     """Add left @ right to a sum, in the sum's precision."""
     left_XK = left_XK.to(right_KY.dtype)
-    if right_KY.dtype == sum_XY.dtype:
-        sum_XY.addmm_(left_XK, right_KY)
-    elif sum_XY.is_cuda:
+    if right_KY.dtype != sum_XY.dtype and sum_XY.is_cuda:
         torch.addmm(sum_XY, left_XK, right_KY, out_dtype=sum_XY.dtype, out=sum_XY)
     else:
         sum_XY.addmm_(left_XK.to(sum_XY.dtype), right_KY.to(sum_XY.dtype))
