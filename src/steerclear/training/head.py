@@ -100,11 +100,8 @@ def add_objective_head(
         if signed_labels is None:
             return plain_forward(*args, **kwargs)
         kwargs.pop("labels", None)
-        positions = kwargs.get("position_ids")
-        is_one_row = positions is not None and len(positions) == 1 and kwargs.get("attention_mask") is None
-        if is_one_row and self.config._attn_implementation == packed_attention.NAME:
-            kwargs["attention_mask"] = packed_attention.boundaries(positions)
-        hidden_BTD = self.base_model(*args, **kwargs, use_cache=False).last_hidden_state
+        inputs = packed_attention.with_boundaries(self, kwargs)
+        hidden_BTD = self.base_model(*args, **inputs, use_cache=False).last_hidden_state
         with maybe_gather_lm_head_ctx(self.get_output_embeddings().weight):
             return _both_terms(self, hidden_BTD, signed_labels, kwargs.get("position_ids"), avoid)
 

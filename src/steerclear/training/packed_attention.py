@@ -35,17 +35,16 @@ def use_packed_attention(model: Any) -> bool:
     """
     if model.config._attn_implementation != "sdpa":
         return False
-    apart = _keeps_apart(model, with_boundaries=False)
     config = model.config.get_text_config()
     chunked = "chunked_attention" in (getattr(config, "layer_types", None) or ())  # attends within chunks of a sequence
     if not chunked:
         AttentionInterface.register(NAME, _attention)
         AttentionMaskInterface.register(NAME, sdpa_mask)
         model.set_attn_implementation(NAME)
-        if _keeps_apart(model, with_boundaries=True):
+        if _keeps_apart(model, marked=True):
             return True
         model.set_attn_implementation("sdpa")
-    if apart is False:
+    if _keeps_apart(model, marked=False) is False:
         logger.warning(
             "%s mixes the sequences of a packed row, so packed or padding-free training is not what separate rows would give. "
             "Set packing=False and padding_free=False.",
@@ -54,12 +53,12 @@ def use_packed_attention(model: Any) -> bool:
     return False
 
 
-def _keeps_apart(model: Any, *, with_boundaries: bool) -> bool | None:
+def _keeps_apart(model: Any, *, marked: bool) -> bool | None:
     """Return whether two sequences in one row have the hidden states that they have alone; None if the model cannot be asked."""
     device = model.get_input_embeddings().weight.device
     ids = torch.arange(1, 9, device=device)[None] % model.get_input_embeddings().weight.size(0)
     positions = torch.tensor([[0, 1, 2, 0, 1, 2, 3, 4]], device=device)
-    mask = {"attention_mask": boundaries(positions)} if with_boundaries else {}
+    mask = {"attention_mask": boundaries(positions)} if marked else {}
     training = model.training
     model.eval()
     try:
@@ -73,6 +72,15 @@ def _keeps_apart(model: Any, *, with_boundaries: bool) -> bool | None:
     expected = torch.cat(alone, dim=1).float()
     # Mixed sequences differ by as much as they are large; rounding in bfloat16 by a percent or two.
     return bool((packed.float() - expected).norm() <= 0.1 * expected.norm())
+
+
+def with_boundaries(model: Any, inputs: dict[str, Any]) -> dict[str, Any]:
+    """Return a model's keyword arguments with the mask that this attention reads, where the model uses it on one long row."""
+    positions = inputs.get("position_ids")
+    is_one_row = positions is not None and len(positions) == 1 and inputs.get("attention_mask") is None
+    if not is_one_row or model.config._attn_implementation != NAME:
+        return inputs
+    return {**inputs, "attention_mask": boundaries(positions)}
 
 
 def boundaries(position_ids_1T: Tensor) -> Tensor:
