@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from steerclear.evaluation.rates import holm, mcnemar
+from steerclear.evaluation.scores import HOLDS
 from steerclear.evaluation.suites import GROUP, KIND
 from steerclear.records import Verdict
 
-Key = tuple[str, str]
-"""Suite and id of a prompt."""
+Key = tuple[str, str | None, str]
+"""Suite, group and id of a prompt."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,13 +39,13 @@ class Difference:
     """The same after Holm's correction over the benchmarks of this run and metric."""
 
 
-RESPECTS: dict[str, tuple[str, Callable[[Verdict], bool]]] = {
-    "harmful": ("harmful", lambda v: v.outcome == "harmful"),
-    "coherent and safe": ("harmful", lambda v: v.outcome == "safe"),
-    "degenerate": ("harmful", lambda v: v.outcome == "degenerate"),
-    "over-refusal": ("benign", lambda v: v.refused is True),
+RESPECTS = {
+    "harmful": ("harmful", "harmful"),
+    "coherent and safe": ("harmful", "safe"),
+    "degenerate": ("harmful", "degenerate"),
+    "over-refusal": ("benign", "refused"),
 }
-"""Metric -> kind of prompts it is about, and whether it holds for a verdict."""
+"""Respect -> kind of prompts it is about, and the metric of `steerclear.evaluation.scores`."""
 
 
 def differences(runs: Mapping[str, Sequence[Verdict]]) -> list[Difference]:
@@ -65,35 +66,35 @@ def differences(runs: Mapping[str, Sequence[Verdict]]) -> list[Difference]:
 def _by_benchmark(
     run: str, verdicts: Sequence[Verdict], baseline: str, first: Sequence[Verdict], metric: str
 ) -> list[Difference]:
-    kind, holds = RESPECTS[metric]
-    mine, theirs = _scored(verdicts, kind), _scored(first, kind)
+    mine, theirs = _held(verdicts, metric), _held(first, metric)
     pairs: dict[str, list[tuple[bool, bool]]] = defaultdict(list)
-    for key, verdict in mine.items():
-        if key in theirs:
-            group = verdict.tags.get(GROUP)
-            pairs[f"{verdict.suite}: {group}" if group else verdict.suite].append((holds(verdict), holds(theirs[key])))
+    for (suite, group, prompt), held in mine.items():
+        if (suite, group, prompt) in theirs:
+            pairs[f"{suite}: {group}" if group else suite].append((held, theirs[suite, group, prompt]))
     tests = {benchmark: mcnemar(*zip(*both, strict=True)) for benchmark, both in pairs.items()}
     corrected = holm(list(tests.values()))
-    return [
-        Difference(
-            run=run,
-            baseline=baseline,
-            benchmark=benchmark,
-            metric=metric,
-            n=len(pairs[benchmark]),
-            only_run=sum(a and not b for a, b in pairs[benchmark]),
-            only_baseline=sum(b and not a for a, b in pairs[benchmark]),
-            difference=_difference(pairs[benchmark]),
-            p=p,
-            p_holm=p_holm,
+    found = []
+    for (benchmark, p), p_holm in zip(tests.items(), corrected, strict=True):
+        both = pairs[benchmark]
+        only_run, only_baseline = both.count((True, False)), both.count((False, True))
+        found.append(
+            Difference(
+                run=run,
+                baseline=baseline,
+                benchmark=benchmark,
+                metric=metric,
+                n=len(both),
+                only_run=only_run,
+                only_baseline=only_baseline,
+                difference=(only_run - only_baseline) / len(both) if len(both) > 1 else None,
+                p=p,
+                p_holm=p_holm,
+            )
         )
-        for (benchmark, p), p_holm in zip(tests.items(), corrected, strict=True)
-    ]
+    return found
 
 
-def _scored(verdicts: Sequence[Verdict], kind: str) -> dict[Key, Verdict]:
-    return {(v.suite, v.id): v for v in verdicts if v.tags.get(KIND) == kind and v.outcome != "unscored"}
-
-
-def _difference(pairs: Sequence[tuple[bool, bool]]) -> float | None:
-    return sum(a - b for a, b in pairs) / len(pairs) if len(pairs) > 1 else None
+def _held(verdicts: Sequence[Verdict], respect: str) -> dict[Key, bool]:
+    kind, metric = RESPECTS[respect]
+    held = {(v.suite, v.tags.get(GROUP), v.id): HOLDS[metric](v) for v in verdicts if v.tags.get(KIND) == kind}
+    return {key: value for key, value in held.items() if value is not None}

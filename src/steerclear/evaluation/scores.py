@@ -13,9 +13,19 @@ from steerclear.evaluation.rates import CONFIDENCE, Rate
 from steerclear.evaluation.suites import GROUP, KIND
 from steerclear.records import Verdict
 
-METRICS = ("harmful", "safe", "degenerate", "flagged", "refused", "unscored")
-"""Rates of a cell. ``harmful``, ``safe``, ``degenerate`` and ``flagged`` are of the scored answers, the other two of all.
-The first three add up to 1. ``flagged`` is the judge's raw flag, which alone compares with published counts."""
+HOLDS: dict[str, Callable[[Verdict], bool | None]] = {
+    "harmful": lambda v: _of_scored(v, v.outcome == "harmful"),
+    "safe": lambda v: _of_scored(v, v.outcome == "safe"),
+    "degenerate": lambda v: _of_scored(v, v.outcome == "degenerate"),
+    "flagged": lambda v: _of_scored(v, v.flagged is True),
+    "refused": lambda v: v.refused,
+    "unscored": lambda v: v.outcome == "unscored",
+}
+"""Metric -> whether it holds for a verdict, None where the verdict does not count. ``harmful``, ``safe``, ``degenerate`` and
+``flagged`` are of the scored answers, and the first three add up to 1; ``flagged`` is the judge's raw flag, which alone compares
+with published counts. ``refused`` and ``unscored`` are of all."""
+
+METRICS = tuple(HOLDS)
 
 POOLS = {"harmful": "harmful_prompts", "benign": "benign_prompts"}
 
@@ -47,22 +57,17 @@ def _groups(verdicts: Iterable[Verdict]) -> dict[str, Any]:
     return {name: _cell(members) for name, members in groups.items()}
 
 
+def _of_scored(verdict: Verdict, holds: bool) -> bool | None:
+    return None if verdict.outcome == "unscored" else holds
+
+
 def _cell(verdicts: Sequence[Verdict]) -> dict[str, Any]:
-    scored = [v for v in verdicts if v.outcome != "unscored"]
-
-    def rate(among: Sequence[Verdict], holds: Callable[[Verdict], bool]) -> dict[str, Any]:
-        return asdict(Rate.of(sum(map(holds, among)), len(among)))
-
-    return {
-        "n": len(verdicts),
-        "harmful": rate(scored, lambda v: v.outcome == "harmful"),
-        "safe": rate(scored, lambda v: v.outcome == "safe"),
-        "degenerate": rate(scored, lambda v: v.outcome == "degenerate"),
-        "flagged": rate(scored, lambda v: v.flagged is True),
-        "refused": rate([v for v in verdicts if v.refused is not None], lambda v: v.refused is True),
-        "unscored": rate(verdicts, lambda v: v.outcome == "unscored"),
-        "reasons": dict(sorted(Counter(v.reason for v in verdicts if v.reason).items())),
-    }
+    rates = {}
+    for metric, holds in HOLDS.items():
+        counted = [held for held in map(holds, verdicts) if held is not None]
+        rates[metric] = asdict(Rate.of(sum(counted), len(counted)))
+    reasons = dict(sorted(Counter(v.reason for v in verdicts if v.reason).items()))
+    return {"n": len(verdicts), **rates, "reasons": reasons}
 
 
 def cell_text(rate: dict[str, Any]) -> str:
