@@ -105,10 +105,17 @@ def comparison_markdown(runs: Sequence[RunScores]) -> str:
     lines = [headings, ["---", *["---:"] * (len(headings) - 1)]]
     for number, run in enumerate(runs):
         rates = [NO_VALUE if rate is None else cell_text(rate) for rate in headline_rates(run)]
-        name = visible(run.name).replace("|", r"\|").replace("\n", " ")
-        lines.append([name, *rates, unscored(run), *(values[number] for _, values in extra)])
+        lines.append([_cell(run.name), *rates, unscored(run), *(values[number] for _, values in extra)])
     notes = "".join(f"\n{visible(note)}\n" for note in warnings_on(runs))
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n" + notes
+    return _markdown(lines) + notes
+
+
+def _cell(text: str) -> str:
+    return visible(text).replace("|", r"\|").replace("\n", " ")
+
+
+def _markdown(lines: Sequence[Sequence[str]]) -> str:
+    return "".join("| " + " | ".join(line) + " |\n" for line in lines)
 
 
 def comparison_table(runs: Sequence[RunScores]) -> Table:
@@ -156,14 +163,13 @@ def differences_markdown(differences: Sequence[Difference]) -> str:
     lines = [headings, ["---"] * 3 + ["---:"] * 6]
     for d in differences:
         change = NO_VALUE if d.difference is None else f"{100 * d.difference:+.1f} %"
-        texts = [d.run, d.metric, d.benchmark]
-        names = [visible(text).replace("|", r"\|").replace("\n", " ") for text in texts]
+        names = map(_cell, (d.run, d.metric, d.benchmark))
         lines.append([*names, str(d.n), str(d.only_run), str(d.only_baseline), change, f"{d.p:.3g}", f"{d.p_holm:.3g}"])
     about = (
         f"\nAgainst {visible(differences[0].baseline)}, on the same prompts: exact McNemar tests, and their p-values after "
         "Holm's correction over the benchmarks of a run and metric.\n\n"
     )
-    return about + "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
+    return about + _markdown(lines)
 
 
 def differences_csv(differences: Sequence[Difference]) -> str:
