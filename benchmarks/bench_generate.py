@@ -8,22 +8,47 @@ answers random prompts, none of which ends early.
 
 from __future__ import annotations
 
-import argparse
 import copy
 import tempfile
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from peft import LoraConfig, get_peft_model
 
 from bench_step import random_material
-from measure import Recorder, paired_times, summary
+from measure import Recorder, benchmark_parser, paired_times, parse_and_set_threads, summary
 from steerclear.data.templates import render_prompt
 from steerclear.generation import GenerationOptions, generate
 from steerclear.models import load_base, load_tokenizer
 from steerclear.records import Prompt, read_jsonl
+
+
+@dataclass(frozen=True)
+class Subject:
+    """Who answers what."""
+
+    name: str
+    model: Any
+    tokenizer: Any
+    texts: list[str]
+    """The prompts, rendered."""
+
+
+def load(model: str | None, prompts: str | None, count: int, *, smoke: bool) -> Subject:
+    """Return a model folder and prompts from a file, or random ones where none are named."""
+    if model and prompts:
+        name, made, tokenizer = "small base model", load_base(model, torch.float32), load_tokenizer(model)
+        # The Alpaca template makes text of every prompt.
+        texts = [cast(str, render_prompt(row["prompt"])) for _, row in read_jsonl(Path(prompts))][:count]
+    else:
+        material = random_material(count, smoke=smoke)
+        name, made, tokenizer = material.name, material.make_model(), material.tokenizer
+        texts = [" ".join(f"w{i}" for i in ids[:64]) for ids, _ in material.benign]
+    return Subject(name, made.eval(), tokenizer, texts)
 
 
 def one_by_one(model: Any, tokenizer: Any, texts: list[str], new_tokens: int) -> list[str]:
@@ -52,60 +77,45 @@ def batched(model: Any, tokenizer: Any, texts: list[str], new_tokens: int, batch
     return [answer.response for answer in found]
 
 
-def main() -> None:
-    """Measure and record."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--smoke", action="store_true", help="one round on a tiny model, to see that it runs; not recorded"
-    )
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--threads", type=int, help="CPU threads (default: torch's)")
-    parser.add_argument("--model", help="folder of a base model; needs --prompts")
-    parser.add_argument("--prompts", help="JSONL file with a field prompt")
-    arguments = parser.parse_args()
-    if arguments.model and not arguments.prompts:
-        parser.error("--model needs --prompts")
-    if arguments.threads:
-        torch.set_num_threads(arguments.threads)
-    count, new_tokens, rounds = (4, 4, 1) if arguments.smoke else (64, 48, arguments.rounds)
-    if arguments.model:
-        model, tokenizer, name = (
-            load_base(arguments.model, torch.float32),
-            load_tokenizer(arguments.model),
-            "small base model",
-        )
-        texts = [render_prompt(row["prompt"]) for _, row in read_jsonl(Path(arguments.prompts))][:count]
-    else:
-        material = random_material(count, smoke=arguments.smoke)
-        model, tokenizer, name = material.make_model(), material.tokenizer, material.name
-        texts = [" ".join(f"w{i}" for i in ids[:64]) for ids, _ in material.benign]
-    model.eval()
+def arms_of(subject: Subject, new_tokens: int) -> dict[str, Callable[[], list[str]]]:
+    """Return the ways to decode that are compared: each answers all prompts."""
+    model, tokenizer, texts = subject.model, subject.tokenizer, subject.texts
     lora = LoraConfig(
         r=8, lora_alpha=16, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM", init_lora_weights=False
     )
     adapted = get_peft_model(copy.deepcopy(model), lora).eval()
     merged = copy.deepcopy(adapted).merge_and_unload().eval()
-
-    arms: dict[str, tuple[Any, Callable[[Any], list[str]]]] = {
-        "one at a time": (model, lambda m: one_by_one(m, tokenizer, texts, new_tokens)),
-        **{
-            f"batches of {size}": (model, lambda m, size=size: batched(m, tokenizer, texts, new_tokens, size))
-            for size in (8, 32, 64)
-        },
-        "batches of 32, adapter": (adapted, lambda m: batched(m, tokenizer, texts, new_tokens, 32)),
-        "batches of 32, adapter merged": (merged, lambda m: batched(m, tokenizer, texts, new_tokens, 32)),
+    return {
+        "one at a time": partial(one_by_one, model, tokenizer, texts, new_tokens),
+        **{f"batches of {size}": partial(batched, model, tokenizer, texts, new_tokens, size) for size in (8, 32, 64)},
+        "batches of 32, adapter": partial(batched, adapted, tokenizer, texts, new_tokens, 32),
+        "batches of 32, adapter merged": partial(batched, merged, tokenizer, texts, new_tokens, 32),
     }
-    answers = {arm: run(own) for arm, (own, run) in arms.items()}
-    times = paired_times({arm: [lambda own=own, run=run: run(own)] for arm, (own, run) in arms.items()}, rounds)
+
+
+def main() -> None:
+    """Measure and record."""
+    parser = benchmark_parser(__doc__, smoke="on a tiny model")
+    parser.add_argument("--model", help="folder of a base model; needs --prompts")
+    parser.add_argument("--prompts", help="JSONL file with a field prompt")
+    arguments = parse_and_set_threads(parser)
+    if arguments.model and not arguments.prompts:
+        parser.error("--model needs --prompts")
+    count, new_tokens = (4, 4) if arguments.smoke else (64, 48)
+    subject = load(arguments.model, arguments.prompts, count, smoke=arguments.smoke)
+    arms = arms_of(subject, new_tokens)
+    answers = {arm: work() for arm, work in arms.items()}
+    times = paired_times({arm: [work] for arm, work in arms.items()}, arguments.rounds)
+    prompts = len(subject.texts)
     recorder = Recorder("generate", save=not arguments.smoke)
     for arm, (seconds,) in times.items():
         base = "batches of 32, adapter" if "adapter" in arm else "one at a time"
         figures = summary(seconds, times[base][0])
-        same = sum(a == b for a, b in zip(answers[arm], answers[base], strict=True)) / len(texts)
+        same = sum(a == b for a, b in zip(answers[arm], answers[base], strict=True)) / prompts
         recorder.add(
-            "generate", model=name, arm=arm, prompts=len(texts), new_tokens=new_tokens, seconds=figures["p50"],
-            prompts_per_second=len(texts) / figures["p50"], against=base, speed_up=1 / figures["ratio"],
-            identical_answers=same, runs=rounds,
+            "generate", model=subject.name, arm=arm, prompts=prompts, new_tokens=new_tokens, seconds=figures["p50"],
+            prompts_per_second=prompts / figures["p50"], against=base, speed_up=1 / figures["ratio"],
+            identical_answers=same, runs=arguments.rounds,
         )  # fmt: skip
     recorder.close()
 

@@ -9,17 +9,26 @@ On a GPU the sizes are larger and the numbers bfloat16.
 
 from __future__ import annotations
 
-import argparse
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+from scipy.stats import linregress
 from torch import Tensor
 from torch.nn import functional
 
-from measure import MIB, Recorder, extra_peak_mib, paired_times, summary, wait_for_device
+from measure import (
+    MIB,
+    Recorder,
+    benchmark_parser,
+    paired_times,
+    parse_and_set_threads,
+    peak_memory,
+    summary,
+    wait_for_device,
+)
 from steerclear.losses import GroundCost, OutputHead, Tiles, objective_loss
 
 Inputs = tuple[Tensor, Tensor, Tensor]
@@ -38,7 +47,7 @@ class Size:
     width: int
     dtype: torch.dtype = torch.float32
 
-    def inputs(self, *, head_trains: bool) -> tuple[Tensor, Tensor, Tensor]:
+    def inputs(self, *, head_trains: bool) -> Inputs:
         """Random hidden states, head and targets; logits have a standard deviation of about 2."""
         device = "cuda" if torch.cuda.is_available() else "cpu"
         g = torch.Generator(device).manual_seed(0)
@@ -90,7 +99,9 @@ def others() -> Iterator[tuple[str, Loss]]:
     )
     if torch.cuda.is_available():
         try:
-            from liger_kernel.transformers.fused_linear_cross_entropy import LigerFusedLinearCrossEntropyLoss
+            from liger_kernel.transformers.fused_linear_cross_entropy import (  # type: ignore[import-not-found,unused-ignore]
+                LigerFusedLinearCrossEntropyLoss,
+            )
         except ImportError:
             return
         liger = LigerFusedLinearCrossEntropyLoss(reduction="sum")
@@ -133,7 +144,7 @@ def extra_peak(work: Sequence[Callable[[], None]], inputs: Inputs) -> tuple[floa
 
     step()
     clear_gradients(inputs)
-    return extra_peak_mib(step), [own[1:] for own in seconds]
+    return peak_memory(step).extra_mib, [own[1:] for own in seconds]
 
 
 def both(phase_seconds: Sequence[Sequence[float]]) -> list[float]:
@@ -186,9 +197,9 @@ def compare(recorder: Recorder, size: Size, objective: str, rounds: int, *, head
     base = times.get("reference")
     for name, (forward, backward) in times.items():
         # An arm far slower than the reference ran once; its ratio is to the reference's first round.
-        against = base and [own[: len(forward)] for own in base]
-        whole = summary(both(times[name]), against and both(against))
-        alone = [summary(mine, against and against[i]) for i, mine in enumerate((forward, backward))]
+        against = [own[: len(forward)] for own in base] if base else None
+        whole = summary(both(times[name]), both(against) if against else None)
+        alone = [summary(mine, against[i] if against else None) for i, mine in enumerate((forward, backward))]
         peak, base_peak = memory[name], memory.get("reference")
         recorder.add(
             "loss", objective=objective, head="trains" if head_trains else "frozen", arm=name,
@@ -205,21 +216,18 @@ def compare(recorder: Recorder, size: Size, objective: str, rounds: int, *, head
 
 def growth(recorder: Recorder, along: str, sizes: list[Size], rounds: int) -> None:
     """Measure the streamed forms at several sizes and record the fit of a straight line through the medians."""
+    # Whole numbers, which the recorder does not round.
+    at: list[int] = [getattr(size, along) for size in sizes]
     for objective in ("nll", "emd clipped", "emd_bound"):
-        xs, ys = [], []
+        medians = []
         for size in sizes:
             inputs = size.inputs(head_trains=False)
             seconds = paired_times({"": phases(ours("streamed", OBJECTIVES[objective]), inputs)}, rounds)[""]
-            xs.append(float(getattr(size, along)))
-            ys.append(summary(both(seconds))["p50"])
-        x, y = torch.tensor(xs), torch.tensor(ys)
-        slope = ((x - x.mean()) * (y - y.mean())).sum() / (x - x.mean()).square().sum()
-        fitted = y.mean() + slope * (x - x.mean())
-        explained = 1 - (y - fitted).square().sum() / (y - y.mean()).square().sum()
+            medians.append(summary(both(seconds))["p50"])
+        line = linregress(at, medians)
         recorder.add(
-            "growth", objective=objective, along=along, at=xs, seconds=[float(f"{s:.4g}") for s in ys],
-            seconds_per_thousand=1000 * float(slope), intercept=float(y.mean() - slope * x.mean()),
-            r_squared=round(float(explained), 5),
+            "growth", objective=objective, along=along, at=at, seconds=medians, seconds_per_thousand=1000 * line.slope,
+            intercept=line.intercept, r_squared=line.rvalue**2,
         )  # fmt: skip
 
 
@@ -279,21 +287,14 @@ def measure(part: str, recorder: Recorder, rounds: int, *, smoke: bool) -> None:
 
 def main() -> None:
     """Measure and record."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--smoke", action="store_true", help="one round at small sizes, to see that it runs; not recorded"
-    )
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--threads", type=int, help="CPU threads (default: torch's)")
+    parser = benchmark_parser(__doc__, smoke="at small sizes")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS, help="what to measure (default: all)")
-    arguments = parser.parse_args()
-    if arguments.threads:
-        torch.set_num_threads(arguments.threads)
+    arguments = parse_and_set_threads(parser)
     for part in arguments.parts:
         if torch.cuda.is_available() and part == "float32":
             continue
         recorder = Recorder(f"losses-{part}", save=not arguments.smoke)
-        measure(part, recorder, 1 if arguments.smoke else arguments.rounds, smoke=arguments.smoke)
+        measure(part, recorder, arguments.rounds, smoke=arguments.smoke)
         recorder.close()
 
 

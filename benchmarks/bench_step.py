@@ -11,8 +11,6 @@ same lengths stand in: 7M parameters on a CPU, 1B on a GPU.
 
 from __future__ import annotations
 
-import argparse
-import gc
 import statistics
 import tempfile
 import time
@@ -27,7 +25,7 @@ from tokenizers import Tokenizer, models
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, PrinterCallback, TrainerCallback
 from trl import SFTConfig, SFTTrainer
 
-from measure import MIB, Recorder, reset_high_water_mark, resident_mib
+from measure import Peak, Recorder, benchmark_parser, parse_and_set_threads, peak_memory, wait_for_device
 from steerclear import SteerClearConfig, SteerClearTrainer
 from steerclear.data.signed_labels import IGNORED, encode
 from steerclear.data.sources import read_source
@@ -80,8 +78,7 @@ class Clock(TrainerCallback):
         self._start = time.perf_counter()
 
     def on_step_end(self, *_: Any, **__: Any) -> None:
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
+        wait_for_device()
         self.seconds.append(time.perf_counter() - self._start)
 
 
@@ -90,10 +87,7 @@ class Run:
     """What one training cost."""
 
     step_seconds: list[float]
-    peak_mib: float | None
-    """The most that the process (or, on a GPU, torch) held."""
-    extra_mib: float | None
-    """That, less what was held before training began."""
+    memory: Peak
 
 
 def train(material: Material, dataset: Dataset, *, ours: bool, lora: bool, batch: int, **options: Any) -> Run:
@@ -120,10 +114,8 @@ def train(material: Material, dataset: Dataset, *, ours: bool, lora: bool, batch
         else:
             trainer = SFTTrainer(args=SFTConfig(**settings), **made)
         trainer.remove_callback(PrinterCallback)
-        before = _memory_before()
-        trainer.train()
-        peak = _memory_peak() if before is not None else None
-    return Run(clock.seconds[1:], peak, peak - before if peak is not None and before is not None else None)
+        memory = peak_memory(trainer.train)
+    return Run(clock.seconds[1:], memory)
 
 
 def compare(recorder: Recorder, material: Material, rounds: int, *, shares: Sequence[float], lora: bool) -> None:
@@ -151,9 +143,9 @@ def compare(recorder: Recorder, material: Material, rounds: int, *, shares: Sequ
                 seconds=statistics.median(seconds), rows_per_second=ROWS_PER_STEP * STEPS / statistics.median(total),
                 tokens_per_second=tokens * STEPS / statistics.median(total),
                 ratio_time=statistics.median(a / sum(b.step_seconds) for a, b in zip(total, base, strict=True)),
-                peak_mib=_median([run.peak_mib for run in own]), extra_mib=_median([run.extra_mib for run in own]),
-                ratio_peak=_ratio([run.peak_mib for run in own], [run.peak_mib for run in base]),
-                ratio_extra=_ratio([run.extra_mib for run in own], [run.extra_mib for run in base]), runs=rounds,
+                peak_mib=_median([run.memory.mib for run in own]), extra_mib=_median([run.memory.extra_mib for run in own]),
+                ratio_peak=_ratio([run.memory.mib for run in own], [run.memory.mib for run in base]),
+                ratio_extra=_ratio([run.memory.extra_mib for run in own], [run.memory.extra_mib for run in base]), runs=rounds,
             )  # fmt: skip
 
 
@@ -163,7 +155,7 @@ def packing(recorder: Recorder, material: Material, rounds: int, rows: int) -> N
     tokens = sum(map(len, unpacked["input_ids"]))
     # As many real tokens a micro-batch in both.
     packs = max(1, round(ROWS_PER_STEP / 2 * tokens / rows / MAX_LENGTH))
-    found: dict[str, list[Run]] = {"padded": [], "packed": []}
+    speeds: dict[str, list[float]] = {"padded": [], "packed": []}
     for number in range(rounds):
         for name in ("padded", "packed") if number % 2 else ("packed", "padded"):
             batch = ROWS_PER_STEP // 2 if name == "padded" else packs
@@ -172,14 +164,12 @@ def packing(recorder: Recorder, material: Material, rounds: int, rows: int) -> N
                 **CHEAPEST,
             ).step_seconds  # fmt: skip
             # The second of two epochs: what is left of the first warmed up.
-            found[name].append(Run(seconds[len(seconds) // 2 :], None, None))
-    for name, runs in found.items():
-        speed = [rows / sum(run.step_seconds) for run in runs]
-        base = [rows / sum(run.step_seconds) for run in found["padded"]]
+            speeds[name].append(rows / sum(seconds[len(seconds) // 2 :]))
+    for name, speed in speeds.items():
         recorder.add(
             "packing", model=material.name, arm=name, rows=rows, tokens=tokens, rows_per_second=statistics.median(speed),
             tokens_per_second=statistics.median(speed) * tokens / rows,
-            ratio_rows_per_second=statistics.median(a / b for a, b in zip(speed, base, strict=True)), runs=rounds,
+            ratio_rows_per_second=statistics.median(a / b for a, b in zip(speed, speeds["padded"], strict=True)), runs=rounds,
         )  # fmt: skip
 
 
@@ -227,18 +217,6 @@ def random_material(rows: int, *, smoke: bool) -> Material:
     )
 
 
-def _memory_before() -> float | None:
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.reset_peak_memory_stats()
-        return torch.cuda.memory_allocated() / MIB
-    return resident_mib("VmRSS") if reset_high_water_mark() else None
-
-
-def _memory_peak() -> float:
-    return torch.cuda.max_memory_allocated() / MIB if torch.cuda.is_available() else resident_mib("VmHWM")
-
-
 def _median(values: Sequence[float | None]) -> float | None:
     known = [value for value in values if value is not None]
     return statistics.median(known) if known else None
@@ -250,22 +228,15 @@ def _ratio(values: Sequence[float | None], base: Sequence[float | None]) -> floa
 
 def main() -> None:
     """Measure and record."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--smoke", action="store_true", help="one round on a tiny model, to see that it runs; not recorded"
-    )
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--threads", type=int, help="CPU threads (default: torch's)")
+    parser = benchmark_parser(__doc__, smoke="on a tiny model")
     parser.add_argument("--model", help="folder of a base model; needs --benign and --unsafe")
     parser.add_argument("--benign", help="rows to imitate")
     parser.add_argument("--unsafe", help="rows to avoid")
-    arguments = parser.parse_args()
+    arguments = parse_and_set_threads(parser)
     if arguments.model and not (arguments.benign and arguments.unsafe):
         parser.error("--model needs --benign and --unsafe")
     disable_progress_bars()
-    if arguments.threads:
-        torch.set_num_threads(arguments.threads)
-    rounds, rows = (1, 64) if arguments.smoke else (arguments.rounds, 512)
+    rounds, rows = arguments.rounds, (64 if arguments.smoke else 512)
     if arguments.model:
         material = real_material(arguments.model, arguments.benign, arguments.unsafe, rows)
     else:

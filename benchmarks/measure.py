@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import ctypes
 import gc
 import json
@@ -13,16 +14,36 @@ import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
 from steerclear.commands.runs import versions
+from steerclear.records import write_text
 
 RESULTS = Path(__file__).parent / "results"
 MIB = 2**20
 
 Work = Callable[[], Any]
+
+
+def benchmark_parser(description: str | None, *, smoke: str) -> argparse.ArgumentParser:
+    """Return a parser of the options that all benchmarks have; ``smoke`` tells its reader what is small in a smoke run."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--smoke", action="store_true", help=f"one round {smoke}, to see that it runs; not recorded")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--threads", type=int, help="CPU threads (default: torch's)")
+    return parser
+
+
+def parse_and_set_threads(parser: argparse.ArgumentParser) -> argparse.Namespace:
+    """Return the command line's arguments, with one round for a smoke run, and give torch the threads that they name."""
+    arguments = parser.parse_args()
+    if arguments.smoke:
+        arguments.rounds = 1
+    if arguments.threads:
+        torch.set_num_threads(arguments.threads)
+    return arguments
 
 
 def paired_times(arms: Mapping[str, Sequence[Work]], rounds: int) -> dict[str, list[list[float]]]:
@@ -55,22 +76,34 @@ def summary(seconds: Sequence[float], baseline: Sequence[float] | None = None) -
     return found
 
 
-def extra_peak_mib(work: Work) -> float | None:
-    """Return how far memory rises above what was in use before, while ``work`` runs; None where this cannot be told.
+class Peak(NamedTuple):
+    """Memory at its highest while some work ran; None where this cannot be told."""
+
+    mib: float | None
+    """The most that the process (or, on a GPU, torch) held."""
+    extra_mib: float | None
+    """That, less what was held before."""
+
+
+def peak_memory(work: Work) -> Peak:
+    """Run ``work`` once and return its peak.
 
     On a GPU it is what torch allocated; on Linux the resident memory of the process, whose high-water mark is reset first.
     """
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
-        before = torch.cuda.memory_allocated()
+        before = torch.cuda.memory_allocated() / MIB
         work()
-        return (torch.cuda.max_memory_allocated() - before) / MIB
-    if not reset_high_water_mark():
-        return None
-    before = resident_mib("VmRSS")
-    work()
-    return resident_mib("VmHWM") - before
+        peak = torch.cuda.max_memory_allocated() / MIB
+    elif reset_high_water_mark():
+        before = resident_mib("VmRSS")
+        work()
+        peak = resident_mib("VmHWM")
+    else:
+        work()
+        return Peak(None, None)
+    return Peak(peak, peak - before)
 
 
 def reset_high_water_mark() -> bool:
@@ -123,7 +156,7 @@ class Recorder:
         self._save, self._rows = save, [{"kind": "machine", **machine()}]
 
     def add(self, kind: str, **values: Any) -> None:
-        """Add a row; floats are kept to four digits."""
+        """Add a row; floats, those in lists too, are kept to four digits."""
         row = {"kind": kind} | {key: _rounded(value) for key, value in values.items()}
         self._rows.append(row)
         print(json.dumps(row), flush=True)
@@ -131,14 +164,15 @@ class Recorder:
     def close(self) -> None:
         """Write the file."""
         if self._save:
-            self._path.parent.mkdir(exist_ok=True)
-            self._path.write_text("".join(json.dumps(row) + "\n" for row in self._rows), encoding="utf-8")
+            write_text(self._path, "".join(json.dumps(row) + "\n" for row in self._rows))
             print(
                 f"wrote {self._path.relative_to(Path.cwd()) if self._path.is_relative_to(Path.cwd()) else self._path}"
             )
 
 
 def _rounded(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_rounded(part) for part in value]
     return float(f"{value:.4g}") if isinstance(value, float) else value
 
 

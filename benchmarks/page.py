@@ -10,7 +10,6 @@ A table stands between the lines ``<!-- NAME -->`` and ``<!-- end -->``; the tex
 from __future__ import annotations
 
 import argparse
-import json
 import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -20,6 +19,7 @@ from typing import Any
 import torch
 
 from measure import RESULTS
+from steerclear.records import read_jsonl
 
 PAGE = Path(__file__).parent.parent / "docs" / "performance.md"
 
@@ -31,8 +31,7 @@ def read_results(device: str) -> Rows:
     """Return all recorded rows of a device, ``cpu`` or ``gpu``, by kind."""
     rows: Rows = {}
     for path in sorted(RESULTS.glob(f"*-{device}.jsonl")):
-        for line in path.read_text(encoding="utf-8").splitlines():
-            row = json.loads(line)
+        for _, row in read_jsonl(path):
             rows.setdefault(row["kind"], []).append(row | {"benchmark": path.stem.rpartition("-")[0]})
     return rows
 
@@ -252,13 +251,13 @@ def draw(rows: Rows, path: Path) -> None:
 
 def print_tables(rows: Rows) -> None:
     """Print every table that there are rows for."""
-    for head, *shape in dict.fromkeys(
-        (r.get("head"), r["tokens"], r.get("vocabulary"), r.get("width")) for r in rows["loss"]
-    ):
-        if head:
-            print(
-                f"\nlosses, head {head}: N {shape[0]}, V {shape[1]}, D {shape[2]}\n{losses(rows, head, tuple(shape))}"
-            )
+    # A row of an arm that failed has no head.
+    measured = dict.fromkeys(
+        (r["head"], (r["tokens"], r["vocabulary"], r["width"])) for r in rows["loss"] if "head" in r
+    )
+    for head, shape in measured:
+        n, v, d = shape
+        print(f"\nlosses, head {head}: N {n}, V {v}, D {d}\n{losses(rows, head, shape)}")
     makers = {
         "loss": floor,
         "step": steps,
@@ -266,9 +265,10 @@ def print_tables(rows: Rows) -> None:
         "growth": growth,
         "tiles": tiles,
         "generate": generation,
+        "machine": machines,
     }
-    for kind, make in (makers | {"machine": machines}).items():
-        if rows.get(kind):
+    for kind, make in makers.items():
+        if kind in rows:
             print(f"\n{make.__doc__}\n{make(rows)}")
 
 
