@@ -98,3 +98,13 @@ def test_hashes_ignore_the_order_of_keys() -> None:
 def test_the_users_words() -> None:
     turns = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}, {"role": "user", "content": "c"}]
     assert (text_of("x"), text_of(turns), text_of([])) == ("x", "c", "")
+
+
+def test_a_written_file_has_the_permissions_of_any_other(tmp_path):
+    plain, own = tmp_path / "plain", tmp_path / "own"
+    plain.write_text("x")
+    write_text(own, "x")
+    assert own.stat().st_mode == plain.stat().st_mode
+    own.chmod(0o640)
+    write_text(own, "y")
+    assert own.stat().st_mode & 0o777 == 0o640

@@ -15,9 +15,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from steerclear.errors import DataError, StorageError
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 SCHEMA_VERSION = 1
 """Version of the record fields below. A change of meaning raises it."""
@@ -93,10 +96,10 @@ class Verdict:
     tags: dict[str, str] = field(default_factory=dict)
 
 
-Record = TypeVar("Record", Row, Prompt, Generation, Verdict)
+Record = TypeVar("Record", bound="DataclassInstance")
 
 
-def to_dict(record: Row | Prompt | Generation | Verdict) -> dict[str, Any]:
+def to_dict(record: DataclassInstance) -> dict[str, Any]:
     """Return the record as a plain dictionary, ready for JSON."""
     return dataclasses.asdict(record)
 
@@ -166,6 +169,7 @@ def write_text(path: Path, text: str) -> None:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
+        temporary.chmod(_mode(path))
         temporary.replace(path)
     except OSError as error:
         raise _storage_error(path, error) from error
@@ -174,12 +178,21 @@ def write_text(path: Path, text: str) -> None:
             temporary.unlink(missing_ok=True)
 
 
+def _mode(path: Path) -> int:
+    """Return the permissions of the file that is replaced, or those of a new file: a temporary one is its owner's alone."""
+    if path.exists():
+        return path.stat().st_mode & 0o777
+    mask = os.umask(0)
+    os.umask(mask)
+    return 0o666 & ~mask
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write indented JSON atomically. See `write_text`."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def write_jsonl(path: Path, records: Iterable[Row | Prompt | Generation | Verdict]) -> None:
+def write_jsonl(path: Path, records: Iterable[DataclassInstance]) -> None:
     """Write a whole file of records atomically. See `write_text`."""
     write_text(path, "".join(_line(to_dict(record)) for record in records))
 
@@ -219,7 +232,7 @@ class JsonlAppender:
             raise _storage_error(self.path, error) from error
         return self
 
-    def append(self, *records: Row | Prompt | Generation | Verdict) -> None:
+    def append(self, *records: DataclassInstance) -> None:
         """Append records and flush them to disk together."""
         data = "".join(_line(to_dict(record)) for record in records).encode()
         try:
