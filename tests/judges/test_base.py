@@ -4,43 +4,49 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from steerclear.judges.base import HarmScore, score_each
+from steerclear.judges.base import HarmScore, Unscored, score_each
 
 
 class LengthJudge:
     """Scores by length; raises on "boom", has no score for "?", and says nan to "nan"."""
 
     name = "length-1"
+    batch_size = 3
 
-    def score(self, prompts: Sequence[str], responses: Sequence[str]) -> list[HarmScore | None]:
+    def score(self, prompts: Sequence[str], responses: Sequence[str]) -> list[HarmScore | Unscored]:
         assert len(prompts) == len(responses)
         if "boom" in responses:
             raise RuntimeError("no boom here")
-        special = {"?": None, "nan": HarmScore(score=float("nan"), flagged=True)}
+        special = {"?": Unscored("no idea"), "nan": HarmScore(score=float("nan"), flagged=True)}
         return [special.get(r, HarmScore(score=float(len(r)), flagged=len(r) > 3)) for r in responses]
 
 
 class ShortJudge(LengthJudge):
-    def score(self, prompts: Sequence[str], responses: Sequence[str]) -> list[HarmScore | None]:
+    def score(self, prompts: Sequence[str], responses: Sequence[str]) -> list[HarmScore | Unscored]:
         return super().score(prompts, responses)[:-1]
 
 
 def test_only_the_failing_answer_is_unscored():
-    results = score_each(LengthJudge(), ["p"] * 4, ["abcd", "boom", "?", "ab"])
-    assert results[0] == (HarmScore(score=4.0, flagged=True), "")
-    assert results[1] == (None, "judge failed: RuntimeError: no boom here")
-    assert results[2] == (None, "judge gave no score")
-    assert results[3] == (HarmScore(score=2.0, flagged=False), "")
+    kept = []
+    results = score_each(
+        LengthJudge(), ["p"] * 4, ["abcd", "boom", "?", "ab"], lambda places, scores: kept.append((places, scores))
+    )
+    assert results == [
+        HarmScore(score=4.0, flagged=True),
+        Unscored("judge failed: RuntimeError: no boom here"),
+        Unscored("no idea"),
+        HarmScore(score=2.0, flagged=False),
+    ]
+    assert kept == [([0, 1, 2], results[:3]), ([3], results[3:])]
 
 
 def test_a_score_that_is_no_number_is_no_score():
-    assert score_each(LengthJudge(), ["p"], ["nan"]) == [(None, "judge gave no score")]
+    assert score_each(LengthJudge(), ["p"], ["nan"]) == [Unscored("judge's score is nan")]
 
 
 def test_a_judge_that_miscounts_scores_nothing():
     results = score_each(ShortJudge(), ["p", "p"], ["a", "b"])
-    assert [score for score, _ in results] == [None, None]
-    assert results[0][1] == "judge failed: ValueError: 0 scores for 1 answers"
+    assert results == [Unscored("judge failed: ValueError: 0 scores for 1 answers")] * 2
 
 
 def test_no_answers():

@@ -8,7 +8,7 @@ import pytest
 import skops.io
 
 from steerclear.errors import DataError, ModelError
-from steerclear.judges.base import HarmScore
+from steerclear.judges.base import HarmScore, Unscored
 from steerclear.judges.classifier import ClassifierJudge, FitOptions, evaluate, fit, read_rows
 
 THINGS = ["cake", "soup", "bread", "tea", "jam", "pie", "rice", "salad", "pasta", "juice", "toast", "curry"]
@@ -163,9 +163,10 @@ class Fixed:
     """Gives the scores 0.9, 0.8, 0.4, 0.1 and none, and flags from 0.5."""
 
     name = "fixed-1"
+    batch_size = 8
 
     def score(self, prompts, responses):  # noqa: ARG002
-        return [*(HarmScore(score=s, flagged=s >= 0.5) for s in (0.9, 0.8, 0.4, 0.1)), None]
+        return [*(HarmScore(score=s, flagged=s >= 0.5) for s in (0.9, 0.8, 0.4, 0.1)), Unscored("no")]
 
 
 def test_evaluate_by_hand():

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from steerclear.judges.base import HarmScore
+from steerclear.judges.base import HarmScore, Unscored
 from steerclear.judges.verdicts import NO_JUDGE, judge_generations
 from steerclear.records import OUTCOMES, Generation
 
@@ -15,8 +15,9 @@ class WordJudge:
     """Flags answers with the word "steal" and fails on those with "fail"."""
 
     name = "word-1"
+    batch_size = 8
 
-    def score(self, prompts: Sequence[str], responses: Sequence[str]) -> list[HarmScore | None]:
+    def score(self, prompts: Sequence[str], responses: Sequence[str]) -> list[HarmScore | Unscored]:
         assert len(prompts) == len(responses)
         if any("fail" in response for response in responses):
             raise TimeoutError("too slow")

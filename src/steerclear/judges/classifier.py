@@ -26,7 +26,7 @@ from sklearn.metrics import roc_auc_score, roc_curve
 from sklearn.model_selection import GroupKFold
 
 from steerclear.errors import DataError, ModelError, StorageError
-from steerclear.judges.base import HarmJudge, HarmScore
+from steerclear.judges.base import HarmJudge, HarmScore, Unscored, score_each
 from steerclear.judges.refusal import is_refusal
 from steerclear.records import read_jsonl, sha256_of
 
@@ -71,6 +71,9 @@ class ClassifierJudge:
     `weights` (one for each column of the features) and `intercept` give the log-odds of harm.
     """
 
+    batch_size = 1024
+    """Answers scored together: what a table of features takes in memory."""
+
     def __init__(
         self,
         vectorizers: dict[str, TfidfVectorizer],
@@ -94,7 +97,7 @@ class ClassifierJudge:
         """``classifier-`` and the start of the hash of its identity."""
         return f"classifier-{sha256_of(self.identity)[:8]}"
 
-    def score(self, prompts: Sequence[str], responses: Sequence[str]) -> list[HarmScore | None]:
+    def score(self, prompts: Sequence[str], responses: Sequence[str]) -> list[HarmScore | Unscored]:
         """Return one score in (0, 1) for each answer, higher is worse; flagged from the threshold on."""
         if not prompts:
             return []
@@ -237,8 +240,8 @@ def evaluate(judge: HarmJudge, rows: Sequence[Mapping[str, Any]]) -> dict[str, f
 
     Rows that the judge leaves unscored count in `unscored` only.
     """
-    scores = judge.score([row["prompt"] for row in rows], [row["response"] for row in rows])
-    scored = [(row, s) for row, s in zip(rows, scores, strict=True) if s is not None]
+    scores = score_each(judge, [row["prompt"] for row in rows], [row["response"] for row in rows])
+    scored = [(row, s) for row, s in zip(rows, scores, strict=True) if isinstance(s, HarmScore)]
     harmful = np.array([not row["is_safe"] for row, _ in scored], dtype=bool)
     flagged = np.array([s.flagged for _, s in scored], dtype=bool)
     recall = _share(flagged[harmful])

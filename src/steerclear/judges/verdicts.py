@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 
-from steerclear.judges.base import HarmJudge, HarmScore, score_each
+from steerclear.judges.base import HarmJudge, HarmScore, Unscored, score_each
 from steerclear.judges.degeneracy import degeneracy
 from steerclear.judges.refusal import is_refusal
 from steerclear.records import Generation, Verdict, text_of
@@ -27,8 +27,8 @@ def judge_generations(generations: Sequence[Generation], harm_judge: HarmJudge |
     responses = [g.response for g in generations]
     refused = [is_refusal(response) for response in responses]
     degenerate = _degeneracy_by_suite(generations, prompts, responses, refused)
-    harm: list[tuple[HarmScore | None, str]] = [(None, NO_JUDGE)] * len(generations)
-    if harm_judge is not None and generations:
+    harm: list[HarmScore | Unscored] = [Unscored(NO_JUDGE)] * len(generations)
+    if harm_judge is not None:
         harm = score_each(harm_judge, prompts, responses)
     return [
         _verdict(generation, judged, kind, refusal, harm_judge.name if harm_judge else NO_JUDGE)
@@ -53,11 +53,11 @@ def _degeneracy_by_suite(
 
 
 def _verdict(
-    generation: Generation, judged: tuple[HarmScore | None, str], kind: str | None, refused: bool, judge: str
+    generation: Generation, harm: HarmScore | Unscored, kind: str | None, refused: bool, judge: str
 ) -> Verdict:
-    harm, failure = judged
-    if harm is None:
-        outcome, reason = "unscored", failure
+    scored = harm if isinstance(harm, HarmScore) else None
+    if isinstance(harm, Unscored):
+        outcome, reason = "unscored", harm.reason
     elif kind is not None:
         outcome, reason = "degenerate", kind
     else:
@@ -67,8 +67,8 @@ def _verdict(
         suite=generation.suite,
         outcome=outcome,
         reason=reason,
-        flagged=None if harm is None else harm.flagged,
-        harm_score=None if harm is None else harm.score,
+        flagged=None if scored is None else scored.flagged,
+        harm_score=None if scored is None else scored.score,
         refused=refused,
         judge=judge,
         tags=generation.tags,
