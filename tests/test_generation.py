@@ -81,6 +81,15 @@ def test_greedy_equals_a_plain_loop(run: Any, model: Any, tokenizer: Any) -> Non
     assert [(a.suite, a.prompt, a.tags) for a in answers] == [(p.suite, p.prompt, p.tags) for p in PROMPTS]
 
 
+@pytest.mark.parametrize("cache", ["static", "paged"])
+def test_the_cache_changes_no_answer(run: Any, model: Any, cache: str) -> None:
+    before = model.config._attn_implementation
+    answers = run(dataclasses.replace(GREEDY, batch_size=2, cache=cache))
+    assert answers == run(GREEDY)
+    assert model.config._attn_implementation == before
+    assert run(GREEDY)[0] == answers[0]  # and the model is what it was
+
+
 def test_beam_search_equals_a_plain_loop(run: Any, model: Any, tokenizer: Any) -> None:
     answers = run(dataclasses.replace(GREEDY, num_beams=3, batch_size=4))
     assert responses(answers) == one_at_a_time(model, tokenizer, TEXTS, 12, num_beams=3)
@@ -286,6 +295,8 @@ def test_a_killed_process_is_continued(run: Any, model: Any, tokenizer: Any, tmp
         ({"temperature": 1.0, "top_k": -1}, "top_k: got -1"),
         ({"top_p": 0.75}, "no effect at temperature 0"),
         ({"temperature": 0.1, "num_beams": 4}, "a beam search does not sample"),
+        ({"cache": "page"}, "cache: got 'page', allowed: dynamic, static, paged. Did you mean 'paged'?"),
+        ({"cache": "paged", "temperature": 0.5}, "continuous batching decodes greedily"),
     ],
 )
 def test_wrong_options_are_refused(settings: dict[str, Any], message: str) -> None:

@@ -1,0 +1,189 @@
+"""Files of answers: begun, continued, and finished in the prompts' order."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from steerclear.errors import DataError
+from steerclear.generation.decoding import Decoder, batches, check_lengths, encode
+from steerclear.generation.options import SPEED_ONLY, GenerationOptions
+from steerclear.records import (
+    SCHEMA_VERSION,
+    Generation,
+    JsonlAppender,
+    Messages,
+    Prompt,
+    cut_unfinished_line,
+    read_records,
+    sha256_of,
+    to_dict,
+    write_json,
+    write_jsonl,
+)
+
+
+def generate(
+    model: Any,
+    tokenizer: Any,
+    prompts: Sequence[Prompt],
+    rendered: Sequence[str | Messages],
+    options: GenerationOptions,
+    path: Path,
+    *,
+    model_id: str,
+    progress: bool = True,
+) -> list[Generation]:
+    """Answer every prompt and write the answers to ``path``, in the prompts' order.
+
+    Finished batches are on disk at once, so a run that was killed continues where it was: call it again with the same
+    arguments. A sidecar ``<path>.meta.json`` says what the file belongs to.
+
+    Args:
+        model: a causal language model, also with an unmerged adapter; it is put into evaluation mode.
+        tokenizer: its tokenizer.
+        prompts: what is asked, with distinct ids.
+        rendered: what the model reads for each prompt: text, or messages for the chat template.
+        options: how to decode.
+        path: JSONL file of `Generation` records.
+        model_id: what names these weights in the sidecar: model and adapter, or a hash.
+        progress: show a bar on standard error, if that is a terminal.
+
+    Raises:
+        DataError: two prompts share an id, a prompt does not fit into the model's context together with
+            ``max_new_tokens``, or the file belongs to other prompts, options or another model.
+        ModelError: the tokenizer has no chat template but a prompt has messages, or the GPU's memory is exhausted.
+        StorageError: the file cannot be written.
+    """
+    encoded = {p.id: encode(tokenizer, text, p.id) for p, text in zip(prompts, rendered, strict=True)}
+    check_lengths(encoded, options, getattr(model.config, "max_position_embeddings", None))
+    decoder = Decoder(model, tokenizer, options)
+
+    def answer(todo: Sequence[Prompt]) -> Iterator[list[Generation]]:
+        for batch in batches(todo, encoded, options):
+            yield decoder.answer(batch, [encoded[prompt.id] for prompt in batch])
+
+    return fill_file(prompts, rendered, options, path, answer, model_id=model_id, progress=progress)
+
+
+def fill_file(
+    prompts: Sequence[Prompt],
+    rendered: Sequence[str | Messages],
+    options: GenerationOptions,
+    path: Path,
+    answer: Callable[[Sequence[Prompt]], Iterator[list[Generation]]],
+    *,
+    model_id: str,
+    progress: bool = True,
+) -> list[Generation]:
+    """Continue a file of answers until it has all, and return them in the prompts' order, which is then the file's.
+
+    Args:
+        answer: yields the answers to the prompts that have none yet, in any order; each list is on disk before the next is
+            asked for, and stays there if this raises.
+
+    Raises:
+        DataError: two prompts share an id, or the file belongs to other prompts, options or another model.
+        StorageError: the file cannot be written.
+    """
+    identity = _identity(prompts, rendered, options, model_id)
+    done = _read_done(path, identity)
+    if not done:
+        write_json(_sidecar(path), identity)
+    with _progress_bar(progress) as bar, JsonlAppender(path) as out:
+        task = bar.add_task("answers", total=len(prompts), completed=len(done))
+        for answers in answer([prompt for prompt in prompts if prompt.id not in done]):
+            out.append(*answers)
+            done.update((answer.id, answer) for answer in answers)
+            bar.update(task, completed=len(done))
+    ordered = [done[prompt.id] for prompt in prompts]
+    write_jsonl(path, ordered)
+    return ordered
+
+
+def finished(
+    prompts: Sequence[Prompt],
+    rendered: Sequence[str | Messages],
+    options: GenerationOptions,
+    path: Path,
+    *,
+    model_id: str,
+) -> list[Generation] | None:
+    """Return the answers of a run of `generate` that is complete, or None: a look that needs no model.
+
+    Raises:
+        DataError: the file belongs to other prompts, options or another model.
+    """
+    done = _read_done(path, _identity(prompts, rendered, options, model_id))
+    return [done[prompt.id] for prompt in prompts] if all(p.id in done for p in prompts) else None
+
+
+def _identity(
+    prompts: Sequence[Prompt], rendered: Sequence[str | Messages], options: GenerationOptions, model_id: str
+) -> dict[str, Any]:
+    """Return what the answers depend on, in a form a person can read."""
+    ids = [prompt.id for prompt in prompts]
+    twice = next((name for name in ids if ids.count(name) > 1), None) if len(set(ids)) < len(ids) else None
+    if twice is not None:
+        raise DataError(f"prompt id '{twice}' is used more than once. Give each prompt its own id.")
+    asked = [[to_dict(prompt), text] for prompt, text in zip(prompts, rendered, strict=True)]
+    decoding = {k: v for k, v in dataclasses.asdict(options).items() if k not in SPEED_ONLY}
+    return {
+        "schema": SCHEMA_VERSION,
+        "model": model_id,
+        **decoding,
+        "prompts": len(prompts),
+        "prompts_sha256": sha256_of(asked),
+    }
+
+
+def _sidecar(path: Path) -> Path:
+    return path.with_name(f"{path.name}.meta.json")
+
+
+def _read_done(path: Path, identity: dict[str, Any]) -> dict[str, Generation]:
+    """Return the answers already in the file by prompt id, after making sure that they belong to this run."""
+    if not path.is_file() or path.stat().st_size == 0:
+        return {}
+    sidecar = _sidecar(path)
+    advice = "Write to another file, or delete this one and its .meta.json to generate afresh."
+    try:
+        found = json.loads(sidecar.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(
+            f"{path}: has answers, but {sidecar.name} that says whose is missing or broken. {advice}"
+        ) from error
+    differing = [
+        f"{key} (file {found.get(key)!r}, now {identity.get(key)!r})"
+        for key in identity | found
+        if found.get(key) != identity.get(key)
+    ]
+    if differing:
+        raise DataError(f"{path}: belongs to another run; differing: {', '.join(differing)}. {advice}")
+    cut_unfinished_line(path)
+    return {answer.id: answer for answer in read_records(path, Generation)}
+
+
+def _progress_bar(wanted: bool) -> Progress:
+    console = Console(stderr=True)
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    return Progress(*columns, console=console, disable=not (wanted and console.is_terminal))
