@@ -6,8 +6,9 @@ import json
 
 import pytest
 
+from steerclear.config import build, to_tree
 from steerclear.errors import ConfigError, DataError
-from steerclear.evaluation.suites import SuiteOptions, load_suite
+from steerclear.evaluation.suites import SuiteOptions, load_rows, load_suite, sample_ids
 
 
 @pytest.fixture
@@ -42,6 +43,7 @@ def test_instruction_and_no_id_and_benign_suite(write):
     assert [p.id for p in prompts] == ["1", "2"]
     assert prompts[1].prompt == [{"role": "user", "content": "Dance."}]
     assert all(p.tags == {"kind": "benign"} for p in prompts)
+    assert SuiteOptions(name="s", path=path, kind="benign").metric == "over_refusal"
 
 
 def test_a_json_list(tmp_path):
@@ -68,7 +70,7 @@ def test_limit_is_a_nested_sample_in_file_order(write):
 @pytest.mark.parametrize(
     ("values", "options", "message"),
     [
-        ([{"id": "a", "prompt": "x"}, {"id": "a", "prompt": "y"}], {}, r"prompts.jsonl:2: id 'a' occurs already in line 1"),
+        ([{"id": "a", "prompt": "x"}, {"id": "a", "prompt": "y"}], {}, r"prompts.jsonl:2: id 'a' occurs already in .*:1\."),
         ([{"id": "a", "text": "x"}], {}, r"prompts.jsonl:1: no 'prompt' \(or 'instruction'\): got the fields id, text"),
         ([{"id": "a", "prompt": ""}], {}, "no 'prompt'"),
         ([{"prompt": "x"}], {"by": "label"}, r"prompts.jsonl:1: no 'label', the field of 'by': got the fields prompt"),
@@ -112,6 +114,12 @@ def test_bad_json(tmp_path, content, message):
         ({"limit": 0}, "limit: got 0, allowed: 1 or more"),
         ({"benign_groups": ["safe"]}, "benign_groups: needs 'by'"),
         ({"name": "a/b"}, "name: got 'a/b'"),
+        ({"path": None}, "path, card: give one of the two"),
+        ({"card": "xstest", "data": "d"}, "path, card: give one of the two"),
+        ({"data": "d"}, "data, accept_changed: only for a card"),
+        ({"path": None, "card": "xstest"}, "data: is missing; name the folder that xstest/xstest_v2.jsonl lies in"),
+        ({"path": None, "card": "xstest", "data": "d", "by": "type"}, "by, kind, benign_groups: are the card's own"),
+        ({"path": None, "card": "xtest", "data": "d"}, "Did you mean 'xstest'?"),
     ],
 )
 def test_bad_options(options, message):
@@ -131,3 +139,34 @@ def test_the_published_suites(shared_data):
     )
     kinds = [p.tags["kind"] for p in load_suite(xstest)]
     assert (kinds.count("benign"), kinds.count("harmful")) == (250, 200)
+
+
+def test_a_card_stands_for_the_plain_form(shared_data):
+    plain = SuiteOptions(
+        name="xstest",
+        path=str(shared_data / "xstest" / "xstest_v2.jsonl"),
+        by="label",
+        benign_groups=["safe"],
+        limit=50,
+    )
+    card = SuiteOptions(card="xstest", data=str(shared_data), limit=50)
+    assert (card.name, card.metric, plain.metric) == ("xstest", "over_refusal", "harmful")
+    assert load_suite(card) == load_suite(plain)
+    assert build(SuiteOptions, to_tree(card)) == card
+    assert {p.suite for p in load_suite(SuiteOptions(card="xstest", data=str(shared_data), name="again"))} == {"again"}
+
+
+def test_prompts_and_rows_are_for_their_metrics(shared_data, write):
+    with pytest.raises(ConfigError, match="card 'boolq' has no prompts to answer: its metric is multiple_choice"):
+        load_suite(SuiteOptions(card="boolq", data=str(shared_data)))
+    with pytest.raises(ConfigError, match="card 'xstest' has no rows with answers: its metric is over_refusal"):
+        load_rows(SuiteOptions(card="xstest", data=str(shared_data)))
+    with pytest.raises(ConfigError, match="s: got a path, expected a card"):
+        load_rows(SuiteOptions(name="s", path=write(*numbered(2))))
+
+
+def test_sample_ids_are_nested_and_whole_without_a_limit():
+    ids = [f"p{i}" for i in range(40)]
+    assert sample_ids(ids, None) == sample_ids(ids, 99) == set(ids)
+    assert sample_ids(ids, 5) < sample_ids(reversed(ids), 20)
+    assert len(sample_ids(ids, 20)) == 20
