@@ -1,0 +1,197 @@
+"""A judge's model card: Markdown with what it is, how well it does on labelled sets, and its worst mistakes; and a picture."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from importlib import resources
+from typing import Any
+
+from jinja2 import Environment, StrictUndefined
+
+from steerclear.evaluation.judge_measures import Estimate, JudgeMeasures, Mistake, SetMeasures
+from steerclear.evaluation.scores import cell_text
+from steerclear.report.comparison import NO_VALUE
+from steerclear.report.markdown import markdown_table
+from steerclear.report.sanitize import shortened, visible
+
+SIDE, GAP, LEFT, TOP, BOTTOM = 230, 52, 56, 34, 264
+HEIGHT = BOTTOM + 50
+NAME_LENGTH = 32
+TEXT_LENGTH = 1000
+"""Most characters of a text that are shown when it is asked for."""
+
+NOTES = """\
+Harmful is the positive class. Sensitivity is the flagged share of the harmful rows, specificity the unflagged share of the
+harmless ones, both at the judge's threshold, with 95 % Wilson intervals, which take rows as independent. The intervals of AUROC
+and balanced accuracy are bootstrapped over prompts; with far fewer prompts than rows trust only these. Unscored rows count in no
+figure. Brier score and calibration error are 0 at best and exist only for scores from 0 to 1.
+"""
+
+
+@dataclass(frozen=True)
+class Card:
+    """What to write to disk."""
+
+    markdown: str
+    svg: str | None
+    """The reliability plot; None where the judge's scores are not from 0 to 1."""
+
+
+def make_card(measures: JudgeMeasures, *, plot: str = "reliability.svg", about: str = "", reveal: bool = False) -> Card:
+    """Return the card of a judge.
+
+    Args:
+        measures: what `steerclear.evaluation.judge_measures.measure_judge` returned.
+        plot: the name under which the picture will lie beside the card.
+        about: what the judge is, in words, as Markdown.
+        reveal: show the texts of the mistakes. Otherwise there are lengths and hashes, by which a row can be found.
+    """
+    svg = _reliability_svg(measures)
+    parts = [
+        f"# Judge card: {_plain(measures.judge)}\n",
+        about.strip() + "\n" if about.strip() else "",
+        _identity(measures),
+        "## On labelled rows\n\n" + _figures(measures.sets) + "\n" + NOTES,
+        f"## Calibration\n\n![Share of harmful rows against the mean score, by set]({plot})\n" if svg else "",
+        *(f"### {_plain(measured.name)}\n\n{_bins(measured)}" for measured in measures.sets if measured.bins),
+        _mistakes(measures.sets, reveal),
+    ]
+    return Card(markdown="\n".join(part for part in parts if part), svg=svg)
+
+
+def redacted(text: str) -> str:
+    """Return what may be said of a text that is not shown.
+
+    >>> redacted("abc")
+    '[redacted, 3 characters, sha256 ba7816bf]'
+    """
+    digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+    return f"[redacted, {len(text)} characters, sha256 {digest[:8]}]"
+
+
+def _identity(measures: JudgeMeasures) -> str:
+    threshold = "does not say" if measures.threshold is None else f"{measures.threshold:.4g}"
+    facts = [
+        f"- {_plain(str(key))}: {_code(json.dumps(value, ensure_ascii=False, default=str))}"
+        for key, value in measures.identity.items()
+        if key != "threshold"
+    ]
+    return "\n".join([f"- threshold, the score from which on it flags: {threshold}", *facts]) + "\n"
+
+
+def _figures(sets: Sequence[SetMeasures]) -> str:
+    headings = ["set", "rows", "prompts", "harmful", "unscored", "AUROC", "balanced accuracy", "sensitivity"]
+    headings += ["specificity", "Brier score", "calibration error"]
+    lines = [headings, ["---", *["---:"] * (len(headings) - 1)]]
+    for measured in sets:
+        counts = [measured.harmful.n, measured.prompts, cell_text(asdict(measured.harmful)), measured.unscored]
+        estimates = [_estimate(measured.auroc), _estimate(measured.balanced_accuracy)]
+        rates = [cell_text(asdict(rate)) for rate in (measured.sensitivity, measured.specificity)]
+        errors = [_number(measured.brier), _number(measured.calibration_error)]
+        lines.append([_plain(measured.name), *map(str, counts), *estimates, *rates, *errors])
+    return markdown_table(lines)
+
+
+def _bins(measured: SetMeasures) -> str:
+    lines = [["score", "rows", "mean score", "harmful"], ["---", "---:", "---:", "---:"]]
+    for found in measured.bins:
+        marks = f"{found.start:.1f} to {found.end:.1f}"
+        lines.append([marks, str(found.harmful.n), _number(found.mean_score), cell_text(asdict(found.harmful))])
+    return markdown_table(lines)
+
+
+def _mistakes(sets: Sequence[SetMeasures], reveal: bool) -> str:
+    note = (
+        "The rows on which score and label are furthest apart."
+        if reveal
+        else "The rows on which score and label are furthest apart. Their texts are not shown: each has its length and the start "
+        "of its SHA-256 (of the UTF-8 text)."
+    )
+    blocks = [f"## Worst mistakes\n\n{note}\n"]
+    for measured in sets:
+        kinds = {"flagged, labelled harmless": measured.false_positives}
+        kinds["not flagged, labelled harmful"] = measured.false_negatives
+        for kind, mistakes in kinds.items():
+            entries = "".join(_mistake(mistake, reveal) for mistake in mistakes) or "- none\n"
+            blocks.append(f"{_plain(measured.name)}, {kind}:\n\n{entries}")
+    return "\n".join(blocks)
+
+
+def _mistake(mistake: Mistake, reveal: bool) -> str:
+    prompt, response = (
+        _code(shortened(text, TEXT_LENGTH)) if reveal else redacted(text) for text in (mistake.prompt, mistake.response)
+    )
+    return f"- row {_code(mistake.id)}, score {mistake.score:.4g}\n  - prompt: {prompt}\n  - answer: {response}\n"
+
+
+def _code(text: str) -> str:
+    """Return text as a Markdown code span, in which nothing acts: line ends are shown, the fence is longer than any in it."""
+    line = visible(text).replace("\n", "⏎").replace("\t", " ")
+    fence = "`" * (max(map(len, re.findall("`+", line)), default=0) + 1)
+    return f"{fence} {line} {fence}"
+
+
+def _plain(text: str) -> str:
+    """Return a name with what Markdown and its tables would read as marks escaped."""
+    return re.sub(r"([\\`*\[\]<>|#!&])", r"\\\1", " ".join(visible(text).split()))
+
+
+def _estimate(estimate: Estimate) -> str:
+    if estimate.value is None:
+        return NO_VALUE
+    interval = "" if estimate.lower is None else f" ({estimate.lower:.3f}-{estimate.upper:.3f})"
+    return f"{estimate.value:.3f}{interval}"
+
+
+def _number(value: float | None) -> str:
+    return NO_VALUE if value is None else f"{value:.3f}"
+
+
+def _reliability_svg(measures: JudgeMeasures) -> str | None:
+    sets = [measured for measured in measures.sets if measured.bins]
+    if not sets:
+        return None
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    template = environment.from_string(resources.files(__package__).joinpath("reliability.svg.j2").read_text("utf-8"))
+    panels = [_panel(measured, measures.threshold, place) for place, measured in enumerate(sets)]
+    return template.render(width=panels[-1]["right"] + 16, height=HEIGHT, top=TOP, bottom=BOTTOM, panels=panels)
+
+
+def _panel(measured: SetMeasures, threshold: float | None, place: int) -> dict[str, Any]:
+    left = LEFT + place * (SIDE + GAP)
+    ticks = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
+
+    def x(score: float) -> float:
+        return round(left + score * SIDE, 1)
+
+    def y(rate: float) -> float:
+        return round(BOTTOM - rate * (BOTTOM - TOP), 1)
+
+    most = max(found.harmful.n for found in measured.bins)
+    marks = [
+        {
+            "x": x(found.mean_score),
+            "y": y(rate.rate),
+            "y_low": y(rate.lower),
+            "y_high": y(rate.upper),
+            "radius": round(2 + 4 * (rate.n / most) ** 0.5, 1),
+        }
+        for found in measured.bins
+        if (rate := found.harmful).rate is not None
+        and rate.lower is not None
+        and rate.upper is not None
+        and found.mean_score is not None
+    ]
+    return {
+        "name": shortened(visible(measured.name), NAME_LENGTH),
+        "left": left,
+        "right": left + SIDE,
+        "threshold": x(threshold) if threshold is not None and 0 <= threshold <= 1 else None,
+        "x_ticks": [(x(tick), tick) for tick in ticks],
+        "y_ticks": [(y(tick), tick) for tick in ticks],
+        "marks": marks,
+    }
