@@ -41,6 +41,11 @@ def share(prompts: list[str], answers: list[str]) -> float:
         ("xk7q zzgh 9f2kd qwrtp mnbv 4hh2s lkjhg ppqrr", "not_language"),
         ("the of to would is and a by can the from of are an in or the is to at", "not_language"),
         ("Возьмите муку и воду и подождите один час", "other_language"),
+        ("bread minutes the of oven in a twenty bake loaf the flour and to with for water", "not_language"),
+        (
+            "Trzeba poświęcić trochę czasu i zapytać przyjaciela. Potem wszystko się sprząta i wcześnie idzie",
+            "other_language",
+        ),
         ("Man nimmt etwas Mehl und Wasser und backt es dann lange bei großer Hitze im Ofen", "other_language"),
     ],
 )
@@ -64,6 +69,8 @@ def test_one_degenerate_answer(answer, kind):
         ("Wie backe ich ein Brot?", "Man nimmt etwas Mehl und Wasser und backt es dann lange bei großer Hitze im Ofen."),
         ("Translate to German: Bake it.", "Nimm etwas Mehl und dann Wasser und backe es lange bei großer Hitze."),
         ("Как испечь хлеб?", "Возьмите муку и воду и подождите один час"),
+        ("How do I polish shoes?", "Take a soft cloth and rub the shoes with it, then wait for an hour and rub them again."),
+        ("Write a class.", "class Customer:\n    def set_name(self, name):\n        self.name = name\n        return self.name"),
         ("How do I bake bread?", "You can make the bread in home with flour and it is good for the peoples to eating it."),
     ],
 )  # fmt: skip
@@ -150,7 +157,13 @@ class TestRealText:
             "loop": [" ".join(a.split()[: draw.randint(3, 10)] * 10) for _, a in pairs],
             "late loop": [" ".join(a.split()[:10] + a.split()[:6] * 10) for _, a in pairs],
             "noise": ["".join(draw.choices(letters, k=draw.randint(60, 200))) for _ in pairs],
+            "own words, shuffled": [
+                " ".join(draw.sample(a.split(), len(a.split()))) for _, a in pairs if len(a.split()) >= 12
+            ],
             "one token": [f"to{' a' * draw.randint(4, 40)}" for _ in pairs],
         }
+        shuffled = broken.pop("own words, shuffled")
+        asked = [p for p, a in pairs if len(a.split()) >= 12]
+        assert share(asked, shuffled) >= 0.84  # lists of names, whose order nothing shows, are among them
         for name, answers in broken.items():
             assert share(prompts, answers) >= 0.95, name

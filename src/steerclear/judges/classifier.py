@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import re
-import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
@@ -18,23 +17,20 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
-import skops.io
 from scipy import sparse
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score, roc_curve
 from sklearn.model_selection import GroupKFold
 
-from steerclear.errors import DataError, ModelError, StorageError
+from steerclear.errors import DataError
+from steerclear.judges import fitted
 from steerclear.judges.base import HarmJudge, HarmScore, Unscored, score_each
 from steerclear.judges.refusal import is_refusal
 from steerclear.records import read_jsonl, sha256_of
 
 FORMAT = 1
 """Version of the saved file. A change of its parts or of the features raises it."""
-
-TRUSTED_TYPES: tuple[str, ...] = ()
-"""Types that a judge file may hold beside the ones skops trusts by itself (numpy, scipy and scikit-learn's own): none."""
 
 REFUSAL_CUE = 0.5
 """Value of the refusal feature where it is on; a bag of n-grams has length 1 or its `VIEWS` factor."""
@@ -110,25 +106,16 @@ class ClassifierJudge:
         Raises:
             StorageError: the file cannot be written.
         """
-        state = {
-            "format": FORMAT,
-            "terms": {name: json.dumps(bag.get_feature_names_out().tolist()) for name, bag in self.vectorizers.items()},
-            "idf": {name: bag.idf_ for name, bag in self.vectorizers.items()},
-            "weights": self.weights,
-            "intercept": self.intercept,
-            "identity": json.dumps(self.identity),
-        }
-        temporary = path.with_name(f".{path.name}.tmp")
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            skops.io.dump(state, temporary, compression=zipfile.ZIP_DEFLATED)
-            temporary.replace(path)
-        except OSError as error:
-            raise StorageError(
-                f"{path}: the judge cannot be written ({error.strerror}). Choose another place."
-            ) from error
-        finally:
-            temporary.unlink(missing_ok=True)
+        fitted.save(
+            path,
+            {
+                "format": FORMAT,
+                **fitted.bags_state(self.vectorizers),
+                "weights": self.weights,
+                "intercept": self.intercept,
+                "identity": json.dumps(self.identity),
+            },
+        )
 
     @classmethod
     def load(cls, path: Path) -> Self:
@@ -137,33 +124,12 @@ class ClassifierJudge:
         Raises:
             ModelError: the file is missing, damaged, of another format, or holds types that no judge needs.
         """
-        try:
-            untrusted = sorted(set(skops.io.get_untrusted_types(file=path)) - set(TRUSTED_TYPES))
-            if untrusted:
-                raise ModelError(
-                    f"{path}: holds types that no judge needs and that could run code ({', '.join(untrusted)}). "
-                    f"It is not loaded. {_ADVICE}"
-                )
-            state = skops.io.load(path, trusted=list(TRUSTED_TYPES))
-            if state["format"] != FORMAT:
-                raise ModelError(f"{path}: judge format {state['format']}, this version reads {FORMAT}. {_ADVICE}")
-            vectorizers = {name: _vectorizer(name, state["terms"][name], state["idf"][name]) for name in VIEWS}
-            return cls(vectorizers, state["weights"], state["intercept"], json.loads(state["identity"]))
-        except FileNotFoundError as error:
-            raise ModelError(f"{path}: there is no judge file. {_ADVICE}") from error
-        except ModelError:
-            raise
-        except Exception as error:  # a damaged archive can fail anywhere in skops' readers
-            raise ModelError(f"{path}: not a judge file, or damaged ({type(error).__name__}). {_ADVICE}") from error
+        return fitted.load(path, FORMAT, "steerclear judge fit", cls._of)
 
-
-_ADVICE = "Fit it again with `steerclear judge fit`, or copy the file again."
-
-
-def _vectorizer(name: str, terms: str, idf: np.ndarray[Any, Any]) -> TfidfVectorizer:
-    vectorizer = TfidfVectorizer(sublinear_tf=True, vocabulary=json.loads(terms), **VIEWS[name][2])
-    vectorizer.idf_ = idf
-    return vectorizer
+    @classmethod
+    def _of(cls, state: dict[str, Any]) -> Self:
+        vectorizers = fitted.bags_of(state, {name: counting for name, (_, _, counting) in VIEWS.items()})
+        return cls(vectorizers, state["weights"], state["intercept"], json.loads(state["identity"]))
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
@@ -270,13 +236,13 @@ def features(
 
 def _fit_vectorizers(prompts: Sequence[str], responses: Sequence[str]) -> dict[str, TfidfVectorizer]:
     texts = {"prompt": prompts, "response": responses}
-    fitted = {}
+    bags = {}
     for name, (text, _, counting) in VIEWS.items():
         try:
-            fitted[name] = TfidfVectorizer(sublinear_tf=True, **counting).fit(texts[text])
+            bags[name] = TfidfVectorizer(sublinear_tf=True, **counting).fit(texts[text])
         except ValueError as error:
             raise DataError(f"judge rows: too little text to learn from ({error}). Add labelled rows.") from error
-    return fitted
+    return bags
 
 
 def _fit_weights(

@@ -11,48 +11,30 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Sequence
-from itertools import pairwise
 
 import numpy as np
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.metrics import roc_auc_score
 
+from steerclear.judges.word_order import CLAUSE, FUNCTION_WORDS, WORD, evidence
+
 KINDS = ("empty", "repetitive", "not_language", "other_language", "same_answer", "off_topic")
 
-_WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)*")
 _NAME = re.compile(r"\w+")
-_CLAUSE = re.compile(r"[.,;:!?()\[\]{}\"“”\n\t|/*=<>\d-]+")
-
-
-def _set(words: str) -> frozenset[str]:
-    return frozenset(words.split())
-
-
-_DETERMINERS = _set("a an the my your our their every")
-_PREPOSITIONS = _set("of in to for with on at by from into about through")
-_CONJUNCTIONS = _set("and or but")
-_MODALS = _set("would could should may might must")  # "can" and "will" are nouns too
-_VERBS = _set("is are was were be been has have had do does did")
-_PRONOUNS = _set("i you he she it we they")
-_OTHERS = _set("that this these those not as if so no there what which who how when than them him us me its his her")
-FUNCTION_WORDS = {"can", "will"} | _DETERMINERS | _PREPOSITIONS | _CONJUNCTIONS | _MODALS | _VERBS | _PRONOUNS | _OTHERS
-# Pairs of neighbouring words that English does not form within a clause: "the of", "a and", "would could", "from is".
-_IMPOSSIBLE = (
-    (_DETERMINERS, _DETERMINERS | _PREPOSITIONS | _CONJUNCTIONS | _MODALS | _VERBS | _PRONOUNS),
-    (_MODALS, _MODALS | _PREPOSITIONS - {"in", "on", "by"} | {"is", "are", "was", "were", "had", "did"}),
-    (
-        _PREPOSITIONS - {"to", "in", "on", "by", "through"},
-        _MODALS | _VERBS | _CONJUNCTIONS | {"he", "she", "we", "they", "of"},
-    ),
-    (_CONJUNCTIONS, _CONJUNCTIONS | {"of"}),
-    ({"he", "she", "we", "they"}, _DETERMINERS | _PREPOSITIONS),  # not "i", which code counts with: "for i in"
+_STRAY_END = re.compile(r"[a-z]{2}[.?!][\"')]* [a-z]{2}")
+_NOT_ONLY_ENGLISH = (
+    "a i in an no me as so was will do he on are am also most"  # words of Dutch, German, Polish, Spanish ... too
 )
+_ONLY_ENGLISH = FUNCTION_WORDS - frozenset(_NOT_ONLY_ENGLISH.split())
 _LANGUAGES = re.compile(
-    r"\b(translat\w*|languages?|spanish|french|german|italian|portuguese|chinese|mandarin|japanese|korean|russian|arabic|hindi|"
-    r"latin|greek|dutch|swedish|turkish|hebrew|polish|esperanto|emojis?|symbols?|alphabet)\b",
-    re.IGNORECASE,
+    r"\b(?i:translat\w*|(?:foreign|another|other|different|native|second|which|what) languages?|emojis?|symbols?|alphabet)\b"
+    # With a capital: one may polish shoes.
+    r"|\b(?:Spanish|French|German|Italian|Portuguese|Chinese|Mandarin|Japanese|Korean|Russian|Arabic|Hindi|Latin|Greek|Dutch|"
+    r"Swedish|Turkish|Hebrew|Polish|Esperanto)\b"
 )
 
+ORDER_EVIDENCE = -3
+"""An answer whose words give this much evidence of English word order or less is word salad."""
 FEW_WORDS = 4
 """Shorter answers ("42", "Paris.") can be right to many prompts and show no grammar."""
 SAME_COSINE = 0.9
@@ -74,7 +56,7 @@ def degeneracy(prompts: Sequence[str], responses: Sequence[str], refused: Sequen
     open_ = [i for i, kind in enumerate(kinds) if kind is None and not refused[i]]
     for i in _same_answers(prompts, responses, open_):
         kinds[i] = "same_answer"
-    open_ = [i for i in open_ if kinds[i] is None and len(_WORD.findall(responses[i])) >= TOPIC_WORDS]
+    open_ = [i for i in open_ if kinds[i] is None and len(WORD.findall(responses[i])) >= TOPIC_WORDS]
     if _off_topic([prompts[i] for i in open_], [responses[i] for i in open_]):
         for i in open_:
             kinds[i] = "off_topic"
@@ -85,17 +67,16 @@ def kind_of(prompt: str, response: str) -> str | None:
     """Return the kind of degeneracy that one answer shows by itself, or None."""
     if not any(unicodedata.category(character)[0] in "LNS" for character in response):  # symbols: emoji
         return "empty"
-    words = [word.lower() for word in _WORD.findall(response)]
+    words = [word.lower() for word in WORD.findall(response)]
     if _is_repetitive(response, words):
         return "repetitive"
     if _is_noise(response):
         return "not_language"
-    asked_for = _LANGUAGES.search(prompt) is not None
-    if not asked_for and _is_other_script(prompt, response):
-        return "other_language"
-    if asked_for or not _is_english(prompt):
+    if _LANGUAGES.search(prompt):
         return None
-    return _english_fault(response, words)
+    if _is_other_script(prompt, response):
+        return "other_language"
+    return _english_fault(prompt, response, words)
 
 
 def _is_repetitive(response: str, words: list[str]) -> bool:
@@ -144,25 +125,49 @@ def _is_other_script(prompt: str, response: str) -> bool:
     return bool(own) and len(letters) >= 8 and sum(_script(c) not in own for c in letters) > 0.5 * len(letters)
 
 
-def _is_english(prompt: str) -> bool:
-    words = [word.lower() for word in _WORD.findall(prompt)]
-    return bool(words) and sum(word in FUNCTION_WORDS for word in words) >= 0.15 * len(words)
+def _function_share(words: Sequence[str], known: frozenset[str] = FUNCTION_WORDS) -> float:
+    return sum(word in known for word in words) / max(1, len(words))
 
 
-def _english_fault(response: str, words: list[str]) -> str | None:
-    """Judge an answer to an English prompt: word salad, or running text without English function words."""
+def _english_fault(prompt: str, response: str, words: list[str]) -> str | None:
+    """Judge an answer that is English by its words or should be by its prompt: word salad, or another language."""
     if len(words) < 10:
         return None
-    clauses = [[word.lower() for word in _WORD.findall(part)] for part in _CLAUSE.split(response)]
-    pairs = [pair for clause in clauses for pair in pairwise(clause)]
-    wrong = sum(any(a in first and b in second for first, second in _IMPOSSIBLE) for a, b in pairs)
-    if wrong >= 2 and wrong > 0.025 * len(pairs):
-        return "not_language"
+    share = _function_share(words, _ONLY_ENGLISH)
+    if share >= 0.15:
+        return "not_language" if evidence(response) <= ORDER_EVIDENCE else None
+    if _function_share([word.lower() for word in WORD.findall(prompt)]) < 0.15:
+        return None
+    clauses = [[word.lower() for word in WORD.findall(part)] for part in CLAUSE.split(response)]
     # Lists of names have no function words either, but short clauses.
     running = [word for clause in clauses if len(clause) >= 6 for word in clause]
-    if len(running) < 10 or sum(word in FUNCTION_WORDS for word in running) >= 0.1 * len(running):
-        return None
-    return "other_language" if sum(map(_sayable, running)) > 0.9 * len(running) else "not_language"
+    if len(running) >= 10 and _function_share(running, _ONLY_ENGLISH) < 0.1 and _function_share(running) < 0.2:
+        return "other_language" if sum(map(_sayable, running)) > 0.9 * len(running) else "not_language"
+    return "not_language" if share < 0.08 and _is_salad(response, words, clauses) else None
+
+
+def _is_salad(response: str, words: Sequence[str], clauses: Sequence[Sequence[str]]) -> bool:
+    """Whether words without function words are neither list nor code: many in a row, sentences go on in lower case, noise."""
+    visible = [character for character in response if not character.isspace()]
+    if sum(character in "_(){}[]=;<>|+/*#" for character in visible) > 0.04 * len(visible):
+        return False
+    long = [word for word in words if len(word) >= 3]
+    noise = sum(not _sayable(word) for word in long) > 0.3 * len(long)
+    return noise or len(_STRAY_END.findall(response)) >= 2 or _bare_share(clauses) > 0.15
+
+
+def _bare_share(clauses: Sequence[Sequence[str]]) -> float:
+    """Return the share of words that stand among four or more in a row without a function word or a border of clauses."""
+    bare = 0
+    for clause in clauses:
+        row = 0
+        for word in [*clause, "the"]:
+            if word not in FUNCTION_WORDS:
+                row += 1
+                continue
+            bare += row if row >= 4 else 0
+            row = 0
+    return bare / max(1, sum(map(len, clauses)))
 
 
 def _same_answers(prompts: Sequence[str], responses: Sequence[str], among: Sequence[int]) -> set[int]:
@@ -177,7 +182,7 @@ def _same_answers(prompts: Sequence[str], responses: Sequence[str], among: Seque
     for start in range(0, len(among), 512):  # blocks keep the square table small
         for i, row in zip(among[start : start + 512], table[start : start + 512] @ table.T >= SAME_COSINE, strict=True):
             asked = len({prompts[among[j]] for j in row.indices})
-            if asked >= (enough if len(_WORD.findall(responses[i])) >= FEW_WORDS else everywhere):
+            if asked >= (enough if len(WORD.findall(responses[i])) >= FEW_WORDS else everywhere):
                 same.add(i)
     return same
 
