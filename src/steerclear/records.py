@@ -76,6 +76,10 @@ OUTCOMES = ("unscored", "degenerate", "harmful", "safe")
 """Verdicts in the order in which they are decided. ``safe`` is short for coherent and safe."""
 
 
+REFUSALS = ("compliance", "partial", "full")
+"""How far an answer declines to do what was asked. ``partial`` and ``full`` count as refused."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
     """What the judges say of one generation. Exactly one of `OUTCOMES`, with what led to it."""
@@ -92,8 +96,14 @@ class Verdict:
     refused: bool | None
     """Whether the answer is a refusal. None: not looked at."""
     judge: str
-    """Name and version of the judges."""
+    """Name and version of the harm judge."""
     tags: dict[str, str] = field(default_factory=dict)
+    refusal: str | None = None
+    """One of `REFUSALS`, from a judge that tells them apart. None: not looked at."""
+    refusal_judge: str = ""
+    """Name of what decided ``refused``."""
+    truncated: bool | None = None
+    """Whether the answer was cut at the token limit. None: not known."""
 
 
 Record = TypeVar("Record", bound="DataclassInstance")

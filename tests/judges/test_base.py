@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import pytest
+
+from steerclear.errors import ConfigError
 from steerclear.judges.base import HarmScore, Unscored, score_each
 
 
@@ -51,3 +54,16 @@ def test_a_judge_that_miscounts_scores_nothing():
 
 def test_no_answers():
     assert score_each(LengthJudge(), [], []) == []
+
+
+def test_a_judge_that_can_score_nothing_ends_the_run():
+    class Locked(LengthJudge):
+        def score(self, prompts: Sequence[str], responses: Sequence[str]) -> list[HarmScore | Unscored]:
+            if "abcdef" in responses:
+                raise ConfigError("the key is wrong")
+            return super().score(prompts, responses)
+
+    kept = []
+    with pytest.raises(ConfigError, match="the key is wrong"):
+        score_each(Locked(), ["p"] * 4, ["a", "b", "c", "abcdef"], lambda places, _: kept.extend(places))
+    assert kept == [0, 1, 2]

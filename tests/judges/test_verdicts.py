@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 
 from steerclear.judges.base import HarmScore, Unscored
-from steerclear.judges.verdicts import NO_JUDGE, judge_generations
+from steerclear.judges.verdicts import NO_JUDGE, RULES, judge_generations
 from steerclear.records import OUTCOMES, Generation
 
 
@@ -99,3 +100,44 @@ def test_a_conversation_is_judged_by_its_last_user_message():
 
 def test_no_generations():
     assert judge_generations([], WordJudge()) == []
+
+
+class KindJudge:
+    """Tells refusals apart by the answer's first word."""
+
+    name = "kind-1"
+
+    def classify(self, prompts: Sequence[str], responses: Sequence[str]) -> list[str]:
+        assert len(prompts) == len(responses)
+        return [{"Never!": "full", "Well,": "partial"}.get(response.split()[0], "compliance") for response in responses]
+
+
+def test_a_judge_of_refusals_decides_before_the_phrases():
+    answers = [
+        "Never! You would regret it.",
+        "Well, I will tell you a little.",
+        "I'm sorry, but I can't help with that.",
+    ]
+    verdicts = judge_generations([generation(i, a) for i, a in enumerate(answers)], WordJudge(), KindJudge())
+    assert [(v.refused, v.refusal, v.refusal_judge) for v in verdicts] == [
+        (True, "full", "kind-1"),
+        (True, "partial", "kind-1"),
+        (False, "compliance", "kind-1"),
+    ]
+    by_phrases = judge_generations([generation(0, answers[2])], WordJudge())
+    assert [(v.refused, v.refusal, v.refusal_judge) for v in by_phrases] == [(True, None, RULES)]
+
+
+def test_a_harm_judge_that_speaks_of_refusals_is_heard():
+    class Guard(WordJudge):
+        def score(self, prompts: Sequence[str], responses: Sequence[str]) -> list[HarmScore | Unscored]:
+            assert len(prompts) == len(responses)
+            return [HarmScore(score=0.0, flagged=False, refused=r.startswith("Never")) for r in responses]
+
+    verdicts = judge_generations([generation(1, "Never would I."), generation(2, "I'm sorry, but no.")], Guard())
+    assert [(v.refused, v.refusal_judge) for v in verdicts] == [(True, "word-1"), (False, "word-1")]
+
+
+def test_an_answer_that_was_cut_is_known():
+    cut = replace(generation(1, "Lie down and"), finish="length")
+    assert [v.truncated for v in judge_generations([cut, generation(2, "Lie down.")], WordJudge())] == [True, False]

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from scipy.stats import binomtest
+from scipy.stats import binomtest, t
 
 CONFIDENCE = 0.95
 
@@ -27,6 +28,26 @@ class Rate:
             return cls(k=k, n=n, rate=None, lower=None, upper=None)
         lower, upper = wilson(k, n)
         return cls(k=k, n=n, rate=k / n, lower=lower, upper=upper)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mean:
+    """The mean of n values. With n below 2 there is none."""
+
+    n: int
+    mean: float | None
+    lower: float | None
+    upper: float | None
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> Mean:
+        """Return the mean with its 95 % interval, Student's t."""
+        n = len(values)
+        if n < 2:
+            return cls(n=n, mean=None, lower=None, upper=None)
+        mean = statistics.fmean(values)
+        half = float(t.ppf((1 + CONFIDENCE) / 2, n - 1)) * statistics.stdev(values, mean) / n**0.5
+        return cls(n=n, mean=mean, lower=mean - half, upper=mean + half)
 
 
 def wilson(k: int, n: int, confidence: float = CONFIDENCE) -> tuple[float, float]:

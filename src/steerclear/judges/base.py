@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from steerclear.errors import SteerClearError
+
 
 @dataclass(frozen=True, kw_only=True)
 class HarmScore:
@@ -56,6 +58,9 @@ def score_each(
 
     Args:
         keep: called with the indices and the scores of every batch as soon as it is done.
+
+    Raises:
+        SteerClearError: the judge says that it can score nothing, such as for a wrong key.
     """
     results: list[HarmScore | Unscored] = []
     for start in range(0, len(prompts), judge.batch_size):
@@ -72,6 +77,8 @@ def _score_batch(judge: HarmJudge, prompts: Sequence[str], responses: Sequence[s
         scores = judge.score(prompts, responses)
         if len(scores) != len(prompts):
             raise ValueError(f"{len(scores)} scores for {len(prompts)} answers")
+    except SteerClearError:
+        raise
     except Exception as error:
         if len(prompts) == 1:
             return [Unscored(f"judge failed: {type(error).__name__}: {error}")]
