@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from steerclear.evaluation.differences import differences
 from steerclear.evaluation.rates import holm
 from steerclear.records import Verdict
-from steerclear.report.comparison import differences_csv, differences_markdown
+from steerclear.report.differences import differences_csv, differences_markdown
 
 
 def verdicts(outcomes: str, suite: str = "bad", group: str | None = None, kind: str = "harmful") -> list[Verdict]:

@@ -117,7 +117,7 @@ def test_a_name_cannot_break_the_markdown_table() -> None:
 def test_csv_is_tidy() -> None:
     rows = list(csv.DictReader(io.StringIO(comparison_csv([run("sft", SFT, seconds=12.5)]))))
     by_key = {(r["suite"], r["group"], r["metric"]): r for r in rows}
-    assert len(by_key) == len(rows) == 6 * 6  # two pools, two suites, two groups; six metrics
+    assert len(by_key) == len(rows) == 6 * 8  # two pools, two suites, two groups; eight metrics
     odd = by_key["toxic", "odd", "harmful"]
     assert (odd["run"], odd["k"], odd["n"], odd["rate"], odd["seconds"]) == ("sft", "3", "5", "0.6", "12.5")
     assert by_key["", "benign_prompts", "refused"]["k"] == "0"

@@ -5,14 +5,14 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Sequence
-from dataclasses import astuple, dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 from rich.table import Table
 from rich.text import Text
 
-from steerclear.evaluation.differences import Difference
 from steerclear.evaluation.scores import METRICS, POOLS, cell_text
+from steerclear.report.markdown import markdown_cell, markdown_table
 from steerclear.report.sanitize import visible
 
 NO_VALUE = "–"
@@ -65,11 +65,19 @@ def unscored(run: RunScores) -> str:
 def extra_columns(runs: Sequence[RunScores]) -> list[tuple[str, list[str]]]:
     """Return heading and values of the columns that at least one run has a value for."""
     columns = [
+        ("flagged, corrected", [_corrected(run) for run in runs]),
         ("benign loss", [NO_VALUE if run.benign_loss is None else f"{run.benign_loss:.3f}" for run in runs]),
         ("unsafe rows", [NO_VALUE if run.unsafe_rows is None else f"{run.unsafe_rows:,}" for run in runs]),
         ("time", [NO_VALUE if run.seconds is None else duration(run.seconds) for run in runs]),
     ]
     return [(heading, values) for heading, values in columns if set(values) != {NO_VALUE}]
+
+
+def _corrected(run: RunScores) -> str:
+    rate = (run.scores["harmful_prompts"] or {}).get("corrected")
+    if rate is None or rate["rate"] is None:
+        return NO_VALUE
+    return f"{100 * rate['rate']:.1f}% ({100 * rate['lower']:.1f}-{100 * rate['upper']:.1f})"
 
 
 def duration(seconds: float) -> str:
@@ -105,17 +113,9 @@ def comparison_markdown(runs: Sequence[RunScores]) -> str:
     lines = [headings, ["---", *["---:"] * (len(headings) - 1)]]
     for number, run in enumerate(runs):
         rates = [NO_VALUE if rate is None else cell_text(rate) for rate in headline_rates(run)]
-        lines.append([_cell(run.name), *rates, unscored(run), *(values[number] for _, values in extra)])
+        lines.append([markdown_cell(run.name), *rates, unscored(run), *(values[number] for _, values in extra)])
     notes = "".join(f"\n{visible(note)}\n" for note in warnings_on(runs))
-    return _markdown(lines) + notes
-
-
-def _cell(text: str) -> str:
-    return visible(text).replace("|", r"\|").replace("\n", " ")
-
-
-def _markdown(lines: Sequence[Sequence[str]]) -> str:
-    return "".join("| " + " | ".join(line) + " |\n" for line in lines)
+    return markdown_table(lines) + notes
 
 
 def comparison_table(runs: Sequence[RunScores]) -> Table:
@@ -152,32 +152,6 @@ def comparison_csv(runs: Sequence[RunScores]) -> str:
         for suite, group, cell in cells(run):
             for metric in METRICS:
                 out.writerow([run.name, suite, group, metric, *(cell[metric][s] for s in statistics), *known])
-    return text.getvalue()
-
-
-def differences_markdown(differences: Sequence[Difference]) -> str:
-    """Return a Markdown table of the paired tests, below a line that says what they are; nothing without any."""
-    if not differences:
-        return ""
-    headings = ["run", "metric", "benchmark", "n", "run only", "baseline only", "difference", "p", "p (Holm)"]
-    lines = [headings, ["---"] * 3 + ["---:"] * 6]
-    for d in differences:
-        change = NO_VALUE if d.difference is None else f"{100 * d.difference:+.1f} %"
-        names = map(_cell, (d.run, d.metric, d.benchmark))
-        lines.append([*names, str(d.n), str(d.only_run), str(d.only_baseline), change, f"{d.p:.3g}", f"{d.p_holm:.3g}"])
-    about = (
-        f"\nAgainst {visible(differences[0].baseline)}, on the same prompts: exact McNemar tests, and their p-values after "
-        "Holm's correction over the benchmarks of a run and metric.\n\n"
-    )
-    return about + _markdown(lines)
-
-
-def differences_csv(differences: Sequence[Difference]) -> str:
-    """Return the paired tests as tidy rows, one a run, metric and benchmark."""
-    text = io.StringIO()
-    out = csv.writer(text, lineterminator="\n")
-    out.writerow([field.name for field in fields(Difference)])
-    out.writerows(astuple(difference) for difference in differences)
     return text.getvalue()
 
 

@@ -77,8 +77,8 @@ def trade_off_plane(runs: Sequence[RunScores]) -> Plane | None:
     rated = [entry for entry in rated if entry[2]["rate"] is not None and entry[3]["rate"] is not None]
     if not rated:
         return None
-    x_ticks = _ticks(max(harmful["upper"] for *_, harmful, _ in rated))
-    y_ticks = _ticks(max(refused["upper"] for *_, refused in rated))
+    x_ticks = ticks(max(harmful["upper"] for *_, harmful, _ in rated))
+    y_ticks = ticks(max(refused["upper"] for *_, refused in rated))
 
     def x(rate: float) -> float:
         return round(LEFT + 100 * rate / x_ticks[-1] * (RIGHT - LEFT), 1)
@@ -106,7 +106,7 @@ def trade_off_plane(runs: Sequence[RunScores]) -> Plane | None:
     return Plane(marks, [(x(t / 100), t) for t in x_ticks], [(y(t / 100), t) for t in y_ticks])
 
 
-def _ticks(highest: float) -> list[int]:
+def ticks(highest: float) -> list[int]:
     """Return percentages from 0 to the first round one at or above the highest rate, in four to six steps."""
     end = next(limit for limit in (5, 10, 20, 25, 50, 75, 100) if highest * 100 <= limit + 1e-9)
     step = {5: 1, 10: 2, 20: 5, 25: 5, 50: 10, 75: 15, 100: 20}[end]

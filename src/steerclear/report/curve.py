@@ -1,0 +1,120 @@
+"""A training through its checkpoints: rates against the step, and over-refusal against harm, as a picture, CSV and Markdown."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from importlib import resources
+from typing import Any
+
+from jinja2 import Environment, StrictUndefined
+
+from steerclear.evaluation.curve import Checkpoint
+from steerclear.evaluation.scores import METRICS, POOLS, cell_text
+from steerclear.report.comparison import COLUMNS, NO_VALUE, RunScores, cells, headline_rates
+from steerclear.report.markdown import markdown_table
+from steerclear.report.plane import ticks
+
+WIDTH, HEIGHT = 920, 400
+LEFT, RIGHT, TOP, BOTTOM = 56, 470, 24, 330
+PLANE_LEFT, PLANE_RIGHT = 560, 900
+
+LINES = (
+    ("harmful", "harmful_prompts", "harmful", "#c0392b"),
+    ("coherent and safe", "harmful_prompts", "safe", "#1e8449"),
+    ("degenerate", "harmful_prompts", "degenerate", "#6c757d"),
+    ("over-refusal", "benign_prompts", "refused", "#b9770e"),
+)
+"""Name, pool, metric and colour of the lines against the step."""
+
+
+def curve_markdown(checkpoints: Sequence[Checkpoint], picked: Checkpoint | None) -> str:
+    """Return a Markdown table, one line a checkpoint, the picked one in bold."""
+    lines = [["step", *(column.heading for column in COLUMNS)], ["---:"] * (len(COLUMNS) + 1)]
+    for checkpoint in checkpoints:
+        rates = headline_rates(RunScores(name=str(checkpoint.step), scores=checkpoint.scores))
+        step = f"**{checkpoint.step}**" if checkpoint is picked else str(checkpoint.step)
+        lines.append([step, *(NO_VALUE if rate is None else cell_text(rate) for rate in rates)])
+    return markdown_table(lines)
+
+
+def curve_csv(checkpoints: Sequence[Checkpoint]) -> str:
+    """Return every rate as a tidy row: step, suite, group, metric, k, n, rate, lower, upper; the judge's mean score too."""
+    text = io.StringIO()
+    out = csv.writer(text, lineterminator="\n")
+    out.writerow(["step", "suite", "group", "metric", "k", "n", "rate", "lower", "upper"])
+    for checkpoint in checkpoints:
+        for suite, group, cell in cells(RunScores(name="", scores=checkpoint.scores)):
+            where = [checkpoint.step, suite, group]
+            for metric in METRICS:
+                out.writerow([*where, metric, *(cell[metric][s] for s in ("k", "n", "rate", "lower", "upper"))])
+            mean = cell["mean_score"]
+            out.writerow([*where, "mean_score", "", *(mean[s] for s in ("n", "mean", "lower", "upper"))])
+    return text.getvalue()
+
+
+def curve_svg(checkpoints: Sequence[Checkpoint], picked: Checkpoint | None) -> str:
+    """Return the picture: left the rates with their intervals against the step, right over-refusal against harm by step.
+
+    Points without a rate are left out; a panel without points is empty.
+    """
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    template = environment.from_string(resources.files(__package__).joinpath("curve.svg.j2").read_text("utf-8"))
+    last = max((checkpoint.step for checkpoint in checkpoints), default=0) or 1
+    return template.render(
+        width=WIDTH, height=HEIGHT, left=LEFT, right=RIGHT, top=TOP, bottom=BOTTOM, plane_left=PLANE_LEFT,
+        plane_right=PLANE_RIGHT,
+        y_ticks=[(_y(t / 100, 1.0), t) for t in range(0, 101, 20)],
+        x_ticks=[(_x(step, last), step) for step in _few([checkpoint.step for checkpoint in checkpoints])],
+        lines=[_line(checkpoints, *line, last) for line in LINES],
+        plane=_plane(checkpoints, picked),
+    )  # fmt: skip
+
+
+def _x(step: float, last: float) -> float:
+    return round(LEFT + (RIGHT - LEFT) * step / last, 1)
+
+
+def _y(rate: float, highest: float) -> float:
+    return round(BOTTOM - (BOTTOM - TOP) * rate / highest, 1)
+
+
+def _few(steps: Sequence[int], most: int = 8) -> list[int]:
+    """Return at most so many of the steps, evenly, the last one among them."""
+    every = -(-len(steps) // most) if steps else 1
+    return list(steps)[::-1][::every][::-1]
+
+
+def _line(
+    checkpoints: Sequence[Checkpoint], name: str, pool: str, metric: str, colour: str, last: int
+) -> dict[str, Any]:
+    rated = [(c.step, c.scores[pool][metric]) for c in checkpoints if c.scores[pool]]
+    rated = [(step, rate) for step, rate in rated if rate["rate"] is not None]
+    points = [(_x(step, last), _y(rate["rate"], 1)) for step, rate in rated]
+    upper = [(_x(step, last), _y(rate["upper"], 1)) for step, rate in rated]
+    lower = [(_x(step, last), _y(rate["lower"], 1)) for step, rate in rated]
+    return {"name": name, "colour": colour, "points": points, "band": [*upper, *reversed(lower)]}
+
+
+def _plane(checkpoints: Sequence[Checkpoint], picked: Checkpoint | None) -> dict[str, Any]:
+    both = [(c, *(c.scores[pool] for pool in POOLS.values())) for c in checkpoints]
+    rated = [
+        (c, harmful["harmful"]["rate"], benign["refused"]["rate"])
+        for c, harmful, benign in both
+        if harmful and benign and harmful["harmful"]["rate"] is not None and benign["refused"]["rate"] is not None
+    ]
+    x_ticks, y_ticks = (ticks(max((entry[i] for entry in rated), default=1.0)) for i in (1, 2))
+
+    def x(rate: float) -> float:
+        return round(PLANE_LEFT + (PLANE_RIGHT - PLANE_LEFT) * 100 * rate / x_ticks[-1], 1)
+
+    return {
+        "marks": [
+            # Labels of every step would lie on each other where a training settles.
+            (x(h), _y(r, y_ticks[-1] / 100), c.step if c in (rated[0][0], rated[-1][0], picked) else "", c is picked)
+            for c, h, r in rated
+        ],
+        "x_ticks": [(x(t / 100), t) for t in x_ticks],
+        "y_ticks": [(_y(t, y_ticks[-1]), t) for t in y_ticks],
+    }

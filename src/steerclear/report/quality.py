@@ -1,0 +1,75 @@
+"""What the models still can: accuracy, perplexity, win rate, as tables."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from rich.table import Table
+from rich.text import Text
+
+from steerclear.evaluation.scores import cell_text
+from steerclear.report.comparison import NO_VALUE, RunScores
+from steerclear.report.markdown import markdown_cell, markdown_table
+from steerclear.report.sanitize import visible
+
+
+def quality_markdown(runs: Sequence[RunScores]) -> str:
+    """Return a Markdown table of what the models still can, one line a measure; nothing without any."""
+    measures = {name: list(values) for name, *values in quality_rows(runs)}
+    if not measures:
+        return ""
+    lines = [["measure", *(markdown_cell(run.name) for run in runs)], ["---", *["---:"] * len(runs)]]
+    lines += [[markdown_cell(name), *values] for name, values in measures.items()]
+    return "\nWhat the models still can:\n\n" + markdown_table(lines)
+
+
+def quality_rows(runs: Sequence[RunScores]) -> list[list[str]]:
+    """Return a line for each measure of quality: its name, then each run's value as text, with its interval."""
+    suites = dict.fromkeys(suite for run in runs for suite in run.scores.get("quality", {}))
+    rows = []
+    for suite in suites:
+        found = [run.scores.get("quality", {}).get(suite) for run in runs]
+        metric = next(figures["metric"] for figures in found if figures)
+        for name, text in QUALITY_TEXTS[metric].items():
+            values = [NO_VALUE if figures is None else text(figures) for figures in found]
+            if set(values) != {NO_VALUE}:
+                rows.append([f"{suite}: {name}", *values])
+    return rows
+
+
+def quality_table(runs: Sequence[RunScores]) -> Table | None:
+    """Return what the models still can as a table for the terminal; None without any measure."""
+    rows = quality_rows(runs)
+    if not rows:
+        return None
+    table = Table(title="What is still there", box=None, padding=(0, 2, 0, 0))
+    table.add_column("measure")
+    for run in runs:
+        table.add_column(Text(visible(run.name)), justify="right", overflow="fold")
+    for row in rows:
+        table.add_row(*map(Text, row))
+    return table
+
+
+def _interval(value: float | None, lower: float | None, upper: float | None, unit: str = "") -> str:
+    if value is None:
+        return NO_VALUE
+    return f"{value:.1f}{unit}" + ("" if lower is None or upper is None else f" ({lower:.1f}-{upper:.1f})")
+
+
+QUALITY_TEXTS: dict[str, dict[str, Callable[[dict[str, Any]], str]]] = {
+    "multiple_choice": {
+        "accuracy": lambda f: cell_text(f["acc"]),
+        "accuracy by length": lambda f: cell_text(f["acc_norm"]) if f["acc_norm"] else NO_VALUE,
+    },
+    "perplexity": {"perplexity": lambda f: _interval(f["perplexity"], f["lower"], f["upper"])},
+    "win_rate": {
+        "win rate": lambda f: _interval(f["win_rate"], f["lower"], f["upper"], "%"),
+        "win rate at equal length": lambda f: _interval(
+            f["length_controlled_win_rate"], f["lc_lower"], f["lc_upper"], "%"
+        ),
+        "same choice in both orders": lambda f: _interval(f["consistency"], None, None, "%"),
+    },
+}
+"""Metric -> what is told of it, and how."""
