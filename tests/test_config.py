@@ -120,6 +120,6 @@ def test_yaml_files(tmp_path: Path) -> None:
         file.write_text(text)
         with pytest.raises(ConfigError, match=message):
             load_yaml(file)
-    with pytest.raises(ConfigError, match="recipe cannot be read"):
+    with pytest.raises(ConfigError, match="cannot be read"):
         load_yaml(tmp_path / "absent.yaml")
     assert dump_yaml({"b": 1, "a": "λ"}) == "b: 1\na: λ\n"

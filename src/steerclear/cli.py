@@ -6,12 +6,17 @@ import os
 import sys
 import warnings
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from steerclear import __version__
 from steerclear.errors import SteerClearError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from steerclear.report.comparison import RunScores
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -25,6 +30,10 @@ app.add_typer(judge_app, name="judge")
 
 RECIPE_COMMAND = {"allow_extra_args": True, "ignore_unknown_options": True}
 RECIPE_HELP = "Arguments: [RECIPE.yaml] [--key value ...], dotted keys for sections, e.g. --training.penalty_weight 1."
+JUDGE_HELP = (
+    "The judge: --classifier FILE, --guard.model MODEL, --reward.model MODEL or --moderation.endpoint.model NAME; "
+    "and its other options, such as --guard.batch_size 8."
+)
 BAD_INPUT, NOT_MET = 2, 1
 
 
@@ -51,6 +60,16 @@ def _print_scores(scores: dict[str, Any], title: str) -> None:
     Console(width=None if sys.stdout.isatty() else 140).print(score_table(scores, title))
 
 
+def _print_quality(runs: Sequence[RunScores]) -> None:
+    from rich.console import Console
+
+    from steerclear.report.quality import quality_table
+
+    table = quality_table(runs)
+    if table is not None:
+        Console(width=None if sys.stdout.isatty() else 140).print(table)
+
+
 @app.callback(invoke_without_command=True)
 def _main(version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False) -> None:
     if version:
@@ -62,12 +81,12 @@ def _main(version: Annotated[bool, typer.Option("--version", help="Print the ver
 def train(context: typer.Context) -> None:
     """Train a model, continue a killed training, and evaluate it where the recipe names suites."""
     _quiet_start()
-    from steerclear.commands.evaluate import evaluate, evaluation_prompts
+    from steerclear.commands.evaluate import evaluate, evaluate_along, evaluation_prompts
     from steerclear.commands.recipe import load_recipe
     from steerclear.commands.train import train
 
     recipe = load_recipe(context.args)
-    run = train(recipe, evaluation_prompts(recipe), say)
+    run = train(recipe, evaluation_prompts(recipe), say, along=evaluate_along(recipe, say))
     say(f"trained: {run.path}")
     if recipe.evaluation.suites:
         _print_scores(evaluate(recipe, say), str(run.path))
@@ -76,25 +95,43 @@ def train(context: typer.Context) -> None:
 @app.command(context_settings=RECIPE_COMMAND, epilog=RECIPE_HELP)
 def evaluate(
     context: typer.Context,
-    checkpoint: Annotated[str, typer.Option(help="What to evaluate: final, base, or an adapter's folder.")] = "final",
+    checkpoint: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="What to evaluate: final (the default), base, a folder, or NAME=FOLDER. May be given several times."
+        ),
+    ] = None,
     require: Annotated[
         list[str] | None, typer.Option(help="A condition such as 'harmful.upper<=0.02'; exit code 1 if it is not met.")
     ] = None,
 ) -> None:
-    """Ask a model the recipe's suites, judge the answers, and print the rates with their intervals."""
+    """Ask models the recipe's suites, judge the answers, measure what they still can, and print it with intervals.
+
+    Several models are also laid side by side in the run's folder: table.md, table.csv, differences.csv, index.html.
+    """
     _quiet_start()
-    from steerclear.commands.evaluate import evaluate
+    from steerclear.commands.compare import write_comparison
+    from steerclear.commands.evaluate import evaluate_all, read_answers
     from steerclear.commands.recipe import load_recipe
     from steerclear.evaluation.requirements import check, parse
+    from steerclear.report.comparison import RunScores
 
     conditions = [parse(text) for text in require or ()]
     recipe = load_recipe(context.args)
-    scores = evaluate(recipe, say, checkpoint)
-    _print_scores(scores, f"{recipe.output} ({checkpoint})")
-    outcomes = check(scores, conditions)
-    for outcome in outcomes:
-        say(f"{'met' if outcome.met else 'NOT MET'}: {outcome.expression} (value {outcome.value})")
-    if not all(outcome.met for outcome in outcomes):
+    evaluated = evaluate_all(recipe, checkpoint or ["final"], say)
+    runs = [RunScores(name=subject.name, scores=scores) for subject, scores in evaluated]
+    for run in runs:
+        _print_scores(run.scores, f"{recipe.output} ({run.name})")
+    _print_quality(runs)
+    if len(runs) > 1:
+        answers = {subject.name: read_answers(recipe, subject.folder) for subject, _ in evaluated}
+        write_comparison(runs, answers, Path(recipe.output), say)
+    met = True
+    for run in runs:
+        for outcome in check(run.scores, conditions):
+            say(f"{run.name}: {'met' if outcome.met else 'NOT MET'}: {outcome.expression} (value {outcome.value})")
+            met &= outcome.met
+    if not met:
         raise typer.Exit(NOT_MET)
 
 
@@ -117,6 +154,37 @@ def compare(context: typer.Context) -> None:
         say(f"failed: {name}: {error}")
     if failed:
         raise typer.Exit(NOT_MET)
+
+
+@app.command(context_settings=RECIPE_COMMAND, epilog=RECIPE_HELP)
+def curve(
+    context: typer.Context,
+    checkpoints: Annotated[
+        Path | None, typer.Option(help="Folder of checkpoint-N from any trainer, evaluated first.")
+    ] = None,
+    every: Annotated[int, typer.Option(help="Take every so many of these checkpoints.")] = 1,
+    max_over_refusal: Annotated[float, typer.Option(help="Highest over-refusal of the checkpoint to pick.")] = 0.1,
+    max_degenerate: Annotated[float, typer.Option(help="Highest degenerate rate of the checkpoint to pick.")] = 0.05,
+) -> None:
+    """Show a training through its evaluated steps, and pick the safest checkpoint within limits.
+
+    The steps are those of evaluation.every_steps, or --checkpoints.
+    """
+    _quiet_start()
+    from steerclear.commands.curve import curve
+    from steerclear.commands.recipe import load_recipe
+    from steerclear.evaluation.curve import PickLimits
+    from steerclear.report.curve import curve_markdown
+
+    recipe = load_recipe(context.args)
+    limits = PickLimits(over_refusal=max_over_refusal, degenerate=max_degenerate)
+    points, picked = curve(recipe, say, limits, checkpoints, every)
+    typer.echo(curve_markdown(points, picked))
+    say(f"curve: {Path(recipe.output) / 'curve.svg'}")
+    if picked is None:
+        say("no checkpoint is within the limits; see --max-over-refusal and --max-degenerate.")
+        raise typer.Exit(NOT_MET)
+    typer.echo(f"picked: step {picked.step}, {picked.path}")
 
 
 @app.command(
@@ -158,20 +226,59 @@ def judge_fit(
         typer.echo(f"  {name}: {value}")
 
 
-@judge_app.command("score")
+@judge_app.command("fit-refusal")
+def judge_fit_refusal(
+    rows: Annotated[Path, typer.Argument(help="JSONL rows: prompt, response, label (compliance, partial, full).")],
+    output: Annotated[Path, typer.Option(help="Where the detector is saved (skops).")],
+) -> None:
+    """Fit the local detector of refusals, which tells full from partial ones."""
+    from steerclear.judges import refusal_model
+
+    model = refusal_model.fit(refusal_model.read_rows(rows))
+    model.save(output)
+    typer.echo(f"{output}: {model.name}")
+
+
+@judge_app.command("score", context_settings=RECIPE_COMMAND, epilog=JUDGE_HELP)
 def judge_score(
+    context: typer.Context,
     answers: Annotated[Path, typer.Argument(help="JSONL answers, or labelled rows (prompt, response, is_safe).")],
-    classifier: Annotated[Path, typer.Option(help="A classifier that 'judge fit' wrote.")],
     output: Annotated[Path | None, typer.Option(help="JSONL file for the verdicts.")] = None,
+    refusal_model: Annotated[str | None, typer.Option(help="A file that 'judge fit-refusal' wrote.")] = None,
 ) -> None:
     """Judge answers and print their rates; on labelled rows print how well the judge does."""
+    _quiet_start()
     from steerclear.commands.judge import score_file
+    from steerclear.commands.recipe import JudgeOptions
+    from steerclear.config import build, override, parse_overrides
 
-    result = score_file(answers, classifier, output)
+    judge = build(JudgeOptions, override({}, parse_overrides(context.args)))
+    result = score_file(answers, judge, output, say, refusal_model)
     if result.scores is not None:
         _print_scores(result.scores, str(answers))
     for name, value in result.accuracy.items():
         typer.echo(f"{name}: {value:.4f}" if isinstance(value, float) else f"{name}: {value}")
+
+
+@judge_app.command("card", context_settings=RECIPE_COMMAND, epilog=JUDGE_HELP)
+def judge_card(
+    context: typer.Context,
+    rows: Annotated[
+        list[Path], typer.Option(help="JSONL labelled rows (prompt, response, is_safe). May be given several times.")
+    ],
+    output: Annotated[Path, typer.Option(help="Markdown file of the card; its plot lies beside it.")],
+    about: Annotated[str, typer.Option(help="What the judge is, in words.")] = "",
+    reveal: Annotated[bool, typer.Option("--reveal", help="Show the texts of its mistakes.")] = False,
+) -> None:
+    """Write a judge's model card: AUROC, errors, calibration with a plot, and its worst mistakes (redacted)."""
+    _quiet_start()
+    from steerclear.commands.judge import card
+    from steerclear.commands.recipe import JudgeOptions
+    from steerclear.config import build, override, parse_overrides
+
+    judge = build(JudgeOptions, override({}, parse_overrides(context.args)))
+    plot = card(rows, judge, output, say, about=about, reveal=reveal)
+    typer.echo(f"{output}" + (f", {plot}" if plot else ""))
 
 
 @app.command()

@@ -29,14 +29,14 @@ def load_yaml(path: Path) -> Tree:
     try:
         value = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise ConfigError(f"{path}: recipe cannot be read ({error.strerror}). Check the path.") from error
+        raise ConfigError(f"{path}: cannot be read ({error.strerror}). Check the path.") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: not valid YAML: {error}") from error
     if value is None:
         return {}
     if not isinstance(value, dict):
         raise ConfigError(
-            f"{path}: got a {type(value).__name__} at the top, expected sections like 'model:' and 'data:'."
+            f"{path}: got a {type(value).__name__} at the top, expected names with values, like 'version: 1'."
         )
     return value
 

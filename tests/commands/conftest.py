@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import torch
 
+from steerclear import cli
 from steerclear.data import examples_folder
 
 ENVIRONMENT = os.environ | {"HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": ""}
@@ -91,5 +92,23 @@ def start() -> Callable[..., subprocess.Popen[str]]:
         # As many threads as here: another number sums in another order, and weights would differ in their last bits.
         environment = ENVIRONMENT | {"OMP_NUM_THREADS": str(torch.get_num_threads())}
         return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+
+    return run
+
+
+@pytest.fixture
+def steerclear(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    as_arguments: Callable[[dict[str, Any]], list[str]],
+) -> Callable[..., tuple[int, str, str]]:
+    """A function that runs a command and returns its exit code, standard output and standard error."""
+
+    def run(*words: str, **settings: Any) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["steerclear", *words, *as_arguments(settings)])
+        with pytest.raises(SystemExit) as left:
+            cli.main()
+        printed = capsys.readouterr()
+        return int(left.value.code or 0), printed.out, printed.err
 
     return run

@@ -222,16 +222,22 @@ def test_a_conversation_that_the_template_cannot_render_is_found_before_training
 
 
 def test_wrong_options_are_told_together() -> None:
-    wrong = {"benign": [], "benign_count": 0, "heldout_count": -1, "template": "chatt", "on_contamination": "warn"}
+    wrong = {"benign_count": 0, "heldout_count": -1, "template": "chatt", "on_contamination": "warn"}
     with pytest.raises(ConfigError) as error:
         build(DataOptions, wrong)
     assert str(error.value).splitlines() == [
-        "benign: got nothing, expected a file or a Hub name.",
         "benign_count: got 0, allowed: 1 or more, or null for all.",
         "heldout_count: got -1, allowed: 0 or more.",
         "template: got 'chatt', allowed: alpaca, plain, chat. Did you mean 'chat'?",
         "on_contamination: got 'warn', allowed: error, drop.",
     ]
+
+
+def test_nothing_is_prepared_without_benign_rows() -> None:
+    with pytest.raises(
+        ConfigError, match=r"data\.benign: got nothing, expected a file or a Hub name of rows to imitate"
+    ):
+        prepare_data(DataOptions())
 
 
 def test_preparing_data_imports_neither_torch_nor_the_hub() -> None:

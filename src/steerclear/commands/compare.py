@@ -2,32 +2,31 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 
-from steerclear.commands.evaluate import evaluate, evaluation_prompts
-from steerclear.commands.recipe import Recipe
-from steerclear.commands.runs import RunFolder
+from steerclear.commands.evaluate import evaluate, evaluate_along, evaluation_prompts, read_answers
+from steerclear.commands.recipe import SEED, Recipe
 from steerclear.commands.train import train
 from steerclear.errors import SteerClearError
 from steerclear.evaluation.differences import differences
-from steerclear.records import Generation, Verdict, read_records, write_text
-from steerclear.report.comparison import (
-    RunScores,
-    comparison_csv,
-    comparison_markdown,
-    differences_csv,
-    differences_markdown,
-)
+from steerclear.evaluation.over_seeds import over_seeds
+from steerclear.records import Generation, Verdict, write_text
+from steerclear.report.comparison import RunScores, comparison_csv, comparison_markdown
+from steerclear.report.differences import differences_csv, differences_markdown
+from steerclear.report.opinions import opinions_markdown
+from steerclear.report.over_seeds import seeds_csv, seeds_markdown
 from steerclear.report.page import comparison_page
+from steerclear.report.quality import quality_markdown
 
 Say = Callable[[str], None]
 
 
 def compare(recipes: dict[str, Recipe], output: Path, say: Say) -> tuple[list[RunScores], dict[str, str]]:
-    """Run every variant that is not finished, and write ``table.md``, ``table.csv``, ``differences.csv`` and ``index.html``.
+    """Train and evaluate every variant that is not finished, and lay them side by side; see `write_comparison`.
 
-    One variant that fails does not stop the others. Differences are paired tests against the first variant that finished.
+    One variant that fails does not stop the others.
 
     Returns the finished variants, and for each failed one its error's text.
     """
@@ -37,7 +36,7 @@ def compare(recipes: dict[str, Recipe], output: Path, say: Say) -> tuple[list[Ru
     for number, (name, recipe) in enumerate(recipes.items(), start=1):
         say(f"[{number}/{len(recipes)}] {name}")
         try:
-            run = train(recipe, evaluation_prompts(recipe), say)
+            run = train(recipe, evaluation_prompts(recipe), say, along=evaluate_along(recipe, say))
             scores = evaluate(recipe, say)
         except SteerClearError as error:
             say(f"{name} failed: {error}")
@@ -53,21 +52,39 @@ def compare(recipes: dict[str, Recipe], output: Path, say: Say) -> tuple[list[Ru
                 seconds=trained["seconds"],
             )
         )
-        answers[name] = _answers(run, recipe)
+        answers[name] = read_answers(recipe, run.path)
     if finished:
-        found = differences({name: [verdict for _, verdict in pairs] for name, pairs in answers.items()})
-        write_text(output / "table.md", comparison_markdown(finished) + differences_markdown(found))
-        write_text(output / "table.csv", comparison_csv(finished))
-        write_text(output / "differences.csv", differences_csv(found))
-        write_text(output / "index.html", comparison_page(finished, answers, title=output.name))
-        say(f"page: {output / 'index.html'}")
+        write_comparison(finished, answers, output, say)
     return finished, failed
 
 
-def _answers(run: RunFolder, recipe: Recipe) -> list[tuple[Generation, Verdict]]:
-    pairs = []
-    for suite in recipe.evaluation.suites:
-        given = read_records(run.path / "generations" / f"{suite.name}.jsonl", Generation)
-        judged = read_records(run.path / "verdicts" / f"{suite.name}.jsonl", Verdict)
-        pairs += list(zip(given, judged, strict=True))
-    return pairs
+def write_comparison(
+    runs: list[RunScores], answers: dict[str, list[tuple[Generation, Verdict]]], output: Path, say: Say
+) -> None:
+    """Write ``table.md``, ``table.csv``, ``differences.csv`` (paired tests against the first run) and ``index.html``.
+
+    Where the variants ran under several seeds there is ``seeds.csv`` too.
+    """
+    verdicts = {name: [verdict for _, verdict in pairs] for name, pairs in answers.items()}
+    found = differences(verdicts)
+    tables = [comparison_markdown(runs), quality_markdown(runs), opinions_markdown(runs), differences_markdown(found)]
+    configurations = _configurations(verdicts)
+    if configurations:
+        figures = over_seeds(configurations)
+        tables.insert(1, seeds_markdown(figures))
+        write_text(output / "seeds.csv", seeds_csv(figures))
+    write_text(output / "table.md", "".join(tables))
+    write_text(output / "table.csv", comparison_csv(runs))
+    write_text(output / "differences.csv", differences_csv(found))
+    write_text(output / "index.html", comparison_page(runs, answers, title=output.name))
+    say(f"page: {output / 'index.html'}")
+
+
+def _configurations(verdicts: dict[str, list[Verdict]]) -> dict[str, list[list[Verdict]]]:
+    """Return configuration -> the verdicts of its seeds, for runs that were made with seeds."""
+    configurations: dict[str, list[list[Verdict]]] = defaultdict(list)
+    for name, own in verdicts.items():
+        configuration, is_seeded, _ = name.rpartition(SEED)
+        if is_seeded:
+            configurations[configuration].append(own)
+    return dict(configurations)

@@ -1,102 +1,214 @@
-"""`steerclear evaluate`: ask the model the suites' prompts, judge its answers, count."""
+"""`steerclear evaluate`: ask models the suites' prompts, judge their answers, measure what they still can, count."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from steerclear.commands.recipe import JudgeOptions, Recipe
-from steerclear.commands.runs import RunFolder
-from steerclear.commands.train import model_identity
+from steerclear.commands.judging import Panel, open_panel
+from steerclear.commands.quality import measure_quality
+from steerclear.commands.recipe import Recipe
+from steerclear.commands.runs import model_identity
+from steerclear.commands.subjects import Subject, subject_in, subjects_of
 from steerclear.data.templates import render_prompt
+from steerclear.endpoint import Endpoint
+from steerclear.endpoint_generation import generate_from_endpoint
 from steerclear.errors import ConfigError
+from steerclear.evaluation.cards import PROMPT_METRICS, load_card
 from steerclear.evaluation.scores import score
-from steerclear.evaluation.suites import load_suite
+from steerclear.evaluation.suites import SuiteOptions, load_rows, load_suite
 from steerclear.generation import generate
-from steerclear.judges import classifier
-from steerclear.judges.base import HarmJudge
+from steerclear.judges.agreement import agreement
 from steerclear.judges.verdicts import judge_generations
 from steerclear.models import load_model
-from steerclear.records import Prompt, write_json, write_jsonl
+from steerclear.records import Generation, Messages, Prompt, Verdict, read_records, write_json, write_jsonl
 
 Say = Callable[[str], None]
+Answer = Callable[[Sequence[Prompt], Sequence[str | Messages], Path], list[Generation]]
+
+
+@dataclass(frozen=True)
+class Answering:
+    """Something that answers prompts."""
+
+    id: str
+    """What names its weights."""
+    answer: Answer
+    """Answers prompts, given what the model reads, into a file."""
+    weights: tuple[Any, Any] | None
+    """Model and tokenizer, for what needs likelihoods. None: it is behind an endpoint."""
 
 
 def evaluation_prompts(recipe: Recipe) -> list[Prompt]:
-    """Return the prompts of all suites of the recipe.
+    """Return the prompts that must not be among the training rows: those of all suites, perplexity's with their inputs.
 
     Raises:
         DataError: a suite's file is missing or wrong.
     """
-    return [prompt for suite in recipe.evaluation.suites for prompt in load_suite(suite)]
+    prompts = []
+    for suite in recipe.evaluation.suites:
+        if suite.metric in PROMPT_METRICS:
+            prompts += load_suite(suite)
+        elif suite.metric == "perplexity":
+            prompts += [
+                Prompt(id=row.id, suite=suite.name, prompt=f"{row.prompt}\n{row.input}" if row.input else row.prompt)
+                for row in load_rows(suite)
+            ]
+    return prompts
 
 
 def evaluate(recipe: Recipe, say: Say, checkpoint: str = "final") -> dict[str, Any]:
-    """Evaluate a model on the recipe's suites and return its scores; answers and verdicts land in the run's folder.
+    """Evaluate one model; see `evaluate_all`."""
+    return evaluate_all(recipe, [checkpoint], say)[0][1]
+
+
+def evaluate_all(recipe: Recipe, checkpoints: Sequence[str], say: Say) -> list[tuple[Subject, dict[str, Any]]]:
+    """Evaluate models on the recipe's suites and return their scores; answers, verdicts and scores land in their folders.
+
+    What was finished before, by this command or a killed one, is not done again.
 
     Args:
-        checkpoint: ``final`` (what the run trained, or the recipe's ``model.adapter``), ``base``, or an adapter's folder.
+        checkpoints: each ``final`` (what the run trained, or the recipe's ``model.adapter``), ``base``, a folder, or
+            ``NAME=FOLDER``.
 
     Raises:
         SteerClearError: no suite, nothing trained yet, or a wrong file.
     """
+    _check_suites(recipe)
+    subjects = subjects_of(recipe, checkpoints)
+    panel = panel_of(recipe, say)
+    return [(subject, _evaluate_subject(recipe, subject, panel, say)) for subject in subjects]
+
+
+def evaluate_into(recipe: Recipe, folder: str, results: Path, panel: Panel, say: Say) -> dict[str, Any]:
+    """Evaluate the adapter or model in a folder, and put the results into another."""
+    return _evaluate_subject(recipe, subject_in(recipe, folder, results, folder), panel, say)
+
+
+def panel_of(recipe: Recipe, say: Say) -> Panel:
+    """Open the recipe's judges.
+
+    Raises:
+        ConfigError: the recipe has no suites.
+        SteerClearError: a judge cannot be opened.
+    """
+    _check_suites(recipe)
+    cache = recipe.evaluation.judge_cache
+    return open_panel(recipe.evaluation, Path(cache) if cache else Path(recipe.output) / "judge-cache", say)
+
+
+def _check_suites(recipe: Recipe) -> None:
     if not recipe.evaluation.suites:
-        raise ConfigError("evaluation.suites: is empty; name at least one file of prompts.")
-    run = RunFolder(Path(recipe.output))
-    path, adapter, folder = _what_to_load(recipe, run, checkpoint)
-    judge = harm_judge(recipe.evaluation.judge, say)
-    model, tokenizer = load_model(path, adapter, dtype=recipe.model.dtype)
-    model_id = model_identity(path, adapter)
+        raise ConfigError("evaluation.suites: is empty; name at least one file of prompts, or a card.")
+
+
+def evaluate_along(recipe: Recipe, say: Say) -> Callable[[Any, Any, Path, int], None] | None:
+    """Return what evaluates the live model of a training at a step into a folder; None where the recipe does not want it."""
+    if not recipe.evaluation.every_steps:
+        return None
+    panel = panel_of(recipe, say)
+
+    def at_step(model: Any, tokenizer: Any, folder: Path, step: int) -> None:
+        # The folder's answers are this step's of this run, as a run's training is repeated to the bit.
+        answering = local_answering(_unpaged(recipe), model, tokenizer, f"step {step}")
+        evaluate_model(recipe, answering, panel, folder, say)
+
+    return at_step
+
+
+def _unpaged(recipe: Recipe) -> Recipe:
+    """Return the recipe for a model in training, whose attention must not be changed as continuous batching does."""
+    generation = replace(recipe.evaluation.generation, cache="dynamic")
+    return replace(recipe, evaluation=replace(recipe.evaluation, generation=generation))
+
+
+def _evaluate_subject(recipe: Recipe, subject: Subject, panel: Panel, say: Say) -> dict[str, Any]:
+    if recipe.model.endpoint is not None:
+        answering = _served(recipe, Endpoint(recipe.model.endpoint))
+    else:
+        model, tokenizer = load_model(subject.path, subject.adapter, dtype=recipe.model.dtype)
+        answering = local_answering(recipe, model, tokenizer, model_identity(subject.path, subject.adapter))
+    return evaluate_model(recipe, answering, panel, subject.folder, say)
+
+
+def local_answering(recipe: Recipe, model: Any, tokenizer: Any, model_id: str) -> Answering:
+    """Return a loaded model as something that answers."""
+    options = recipe.evaluation.generation
+
+    def answer(prompts: Sequence[Prompt], rendered: Sequence[str | Messages], file: Path) -> list[Generation]:
+        return generate(model, tokenizer, prompts, rendered, options, file, model_id=model_id)
+
+    return Answering(model_id, answer, (model, tokenizer))
+
+
+def _served(recipe: Recipe, endpoint: Endpoint) -> Answering:
+    options = recipe.evaluation.generation
+
+    def answer(prompts: Sequence[Prompt], rendered: Sequence[str | Messages], file: Path) -> list[Generation]:
+        return generate_from_endpoint(endpoint, prompts, rendered, options, file)
+
+    return Answering(endpoint.options.identity, answer, None)
+
+
+def evaluate_model(recipe: Recipe, answering: Answering, panel: Panel, folder: Path, say: Say) -> dict[str, Any]:
+    """Evaluate one model into a folder: ``generations``, ``verdicts``, ``second-opinions``, ``quality``, ``scores.json``.
+
+    The scores are those of `steerclear.evaluation.scores.score`, with ``second_opinions`` and ``quality`` where there are any.
+    """
+    asked = [suite for suite in recipe.evaluation.suites if suite.metric in PROMPT_METRICS]
+    answers = {suite.name: _answers(recipe, suite, answering, folder) for suite in asked}
     verdicts = []
-    for suite in recipe.evaluation.suites:
-        prompts = load_suite(suite)
-        rendered = [render_prompt(prompt.prompt, "", recipe.data.template) for prompt in prompts]
-        file = folder / "generations" / f"{suite.name}.jsonl"
-        answers = generate(model, tokenizer, prompts, rendered, recipe.evaluation.generation, file, model_id=model_id)
-        judged = judge_generations(answers, judge)
-        write_jsonl(folder / "verdicts" / f"{suite.name}.jsonl", judged)
+    for name, given in answers.items():
+        judged = judge_generations(given, panel.harm, panel.refusal)
+        write_jsonl(folder / "verdicts" / f"{name}.jsonl", judged)
         verdicts += judged
-    scores = score(verdicts)
+    scores = score(verdicts, panel.errors)
+    if panel.second_opinions:
+        scores["second_opinions"] = _second_opinions(answers, verdicts, panel, folder)
+    quality = measure_quality(recipe, answering.weights, answering.id, answers, folder / "quality", say)
+    if quality:
+        scores["quality"] = quality
     write_json(folder / "scores.json", scores)
     return scores
 
 
-def _what_to_load(recipe: Recipe, run: RunFolder, checkpoint: str) -> tuple[str, str | None, Path]:
-    """Return the model's path, the adapter's path, and the folder for the results."""
-    if checkpoint == "base":
-        return recipe.model.path, None, run.path / "base"
-    if checkpoint != "final":
-        return recipe.model.path, checkpoint, run.path / f"of-{Path(checkpoint).name}"
-    if recipe.model.adapter is not None:
-        return recipe.model.path, recipe.model.adapter, run.path
-    if run.model.is_dir():
-        return str(run.model), None, run.path
-    if run.adapter.is_dir():
-        return recipe.model.path, str(run.adapter), run.path
-    raise ConfigError(
-        f"output: {run.path} has no trained model yet. Run 'steerclear train' with this recipe first, set model.adapter, or "
-        "evaluate the base model with --checkpoint base."
-    )
+def _answers(recipe: Recipe, suite: SuiteOptions, answering: Answering, folder: Path) -> list[Generation]:
+    prompts = load_suite(suite)
+    template = (suite.card and load_card(suite.card).template) or recipe.data.template
+    rendered = [render_prompt(prompt.prompt, "", template) for prompt in prompts]
+    return answering.answer(prompts, rendered, folder / "generations" / f"{suite.name}.jsonl")
 
 
-def harm_judge(options: JudgeOptions, say: Say) -> HarmJudge | None:
-    """Return the recipe's harm judge, fitted first where its file does not exist yet; None where none is named.
+def _second_opinions(
+    answers: dict[str, list[Generation]], first: Sequence[Verdict], panel: Panel, folder: Path
+) -> list[dict[str, Any]]:
+    """Return, for each other judge, its rates and how far its flags agree with those of the first judge."""
+    opinions = []
+    for number, judge in enumerate(panel.second_opinions, start=1):
+        verdicts = []
+        for name, given in answers.items():
+            judged = judge_generations(given, judge, panel.refusal)
+            write_jsonl(folder / "second-opinions" / str(number) / f"{name}.jsonl", judged)
+            verdicts += judged
+        flags = agreement([v.flagged for v in first], [v.flagged for v in verdicts])
+        opinions.append({"judge": judge.name, "scores": score(verdicts), "agreement": asdict(flags)})
+    return opinions
 
-    Raises:
-        ConfigError: the file does not exist and there is nothing to fit it on.
-    """
-    if options.classifier is None:
-        say("no harm judge (evaluation.judge.classifier): every answer will be unscored.")
-        return None
-    file = Path(options.classifier)
-    if not file.exists():
-        if options.fit_on is None:
-            raise ConfigError(
-                f"evaluation.judge.classifier: {file} does not exist. Fit one with "
-                f"'steerclear judge fit ROWS --output {file}', or "
-                "set evaluation.judge.fit_on."
-            )
-        say(f"fitting the harm judge on {options.fit_on} ...")
-        classifier.fit(classifier.read_rows(Path(options.fit_on))).save(file)
-    return classifier.ClassifierJudge.load(file)
+
+def read_answers(recipe: Recipe, folder: Path) -> list[tuple[Generation, Verdict]]:
+    """Return the answers of an evaluated model with their verdicts."""
+    pairs: list[tuple[Generation, Verdict]] = []
+    for suite in recipe.evaluation.suites:
+        if suite.metric in PROMPT_METRICS:
+            given = read_records(folder / "generations" / f"{suite.name}.jsonl", Generation)
+            judged = read_records(folder / "verdicts" / f"{suite.name}.jsonl", Verdict)
+            pairs += list(zip(given, judged, strict=True))
+    return pairs
+
+
+def read_scores(folder: Path) -> dict[str, Any]:
+    """Return the scores of an evaluated model."""
+    return json.loads((folder / "scores.json").read_text(encoding="utf-8"))

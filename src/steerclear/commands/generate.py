@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from steerclear.commands.train import model_identity
+from steerclear.commands.runs import model_identity
 from steerclear.data.templates import render_prompt
 from steerclear.evaluation.suites import SuiteOptions, load_suite
 from steerclear.generation import GenerationOptions, generate

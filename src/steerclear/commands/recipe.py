@@ -9,24 +9,31 @@ from typing import Any
 
 from steerclear.config import Tree, build, fill_inputs, load_yaml, merge, override, parse_overrides
 from steerclear.data.prepare import DataOptions
+from steerclear.endpoint import EndpointOptions
 from steerclear.errors import ConfigError, one_of
+from steerclear.evaluation.alpaca_eval import AlpacaEvalOptions
 from steerclear.evaluation.suites import SuiteOptions
 from steerclear.generation import GenerationOptions
+from steerclear.judges.options import GuardOptions, RewardOptions
 from steerclear.models import DTYPES
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelOptions:
-    """The base model."""
+    """The base model, or a served one to evaluate."""
 
-    path: str
+    path: str = ""
     """Folder or Hub name."""
     dtype: str = "auto"
     """``float32``, ``bfloat16`` or ``auto``: bfloat16 on a GPU, float32 on a CPU and wherever all weights train."""
     adapter: str | None = None
     """A trained adapter to evaluate instead of the run's own."""
+    endpoint: EndpointOptions | None = None
+    """A model behind an OpenAI-compatible endpoint, to evaluate in place of a local one."""
 
     def __post_init__(self) -> None:
+        if bool(self.path) == (self.endpoint is not None):
+            raise ConfigError("path, endpoint: give one of the two: a folder or Hub name, or a served model.")
         if self.dtype not in ("auto", *DTYPES):
             raise ConfigError(one_of("dtype", self.dtype, ("auto", *DTYPES)))
 
@@ -52,13 +59,62 @@ class LoraOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ModerationOptions:
+    """A moderation endpoint as a judge."""
+
+    endpoint: EndpointOptions
+    """Where it is, such as ``{model: omni-moderation-2024-09-26}`` for OpenAI's."""
+    text: str = "response"
+    """``response`` (the paper's): the answer alone. ``conversation``: prompt and answer; a harmful prompt may then be flagged."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class JudgeOptions:
-    """The harmfulness judge."""
+    """A harmfulness judge: one of a classifier, a reward model, a guard, a moderation endpoint."""
 
     classifier: str | None = None
-    """A classifier file that `steerclear judge fit` wrote. Without a judge every answer is unscored."""
+    """A classifier file that `steerclear judge fit` wrote."""
     fit_on: str | None = None
     """Labelled rows (prompt, response, is_safe) to fit it on where the file does not exist yet."""
+    reward: RewardOptions | None = None
+    """A sequence-classification model."""
+    guard: GuardOptions | None = None
+    """A generative guard."""
+    moderation: ModerationOptions | None = None
+    """A moderation endpoint."""
+    labelled: str | None = None
+    """Labelled rows (prompt, response, is_safe) that the judge was not fitted on: its flags are then also given corrected for the
+    errors that it makes on them."""
+
+    def __post_init__(self) -> None:
+        if len(self.kinds()) > 1:
+            raise ConfigError(f"got {' and '.join(self.kinds())}, allowed: one judge. Others go into second_opinions.")
+        if self.fit_on is not None and self.classifier is None:
+            raise ConfigError("fit_on: needs 'classifier', the file that is fitted.")
+
+    def kinds(self) -> list[str]:
+        """Return which kinds of judge are named."""
+        return [kind for kind in ("classifier", "reward", "guard", "moderation") if getattr(self, kind) is not None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RefusalOptions:
+    """A fitted detector of refusals."""
+
+    model: str
+    """A file that `steerclear judge fit-refusal` wrote."""
+    fit_on: str | None = None
+    """Labelled rows (prompt, response, label) to fit it on where the file does not exist yet."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class WinRateOptions:
+    """Win rate of the answers to the suites of that metric, such as ``{card: alpaca_eval}``."""
+
+    annotator: EndpointOptions
+    """The chat model that compares."""
+    comparison: AlpacaEvalOptions
+    """Against what, and how it is asked."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,11 +122,35 @@ class EvaluationOptions:
     """What is asked after training, and who judges the answers."""
 
     suites: list[SuiteOptions] = field(default_factory=list)
-    """Prompt files. None: training ends without an evaluation."""
+    """Prompt files and cards. None: training ends without an evaluation."""
     generation: GenerationOptions = field(default_factory=GenerationOptions)
     """How the answers are decoded."""
     judge: JudgeOptions = field(default_factory=JudgeOptions)
-    """Who judges."""
+    """Who decides the verdicts. Nobody: every answer is unscored."""
+    second_opinions: list[JudgeOptions] = field(default_factory=list)
+    """Judges of the same answers, for rates of their own and their agreement with the first."""
+    refusal: RefusalOptions | None = None
+    """Who tells full from partial refusals. None: the harm judge says what is refused where it does, else phrase rules do."""
+    judge_cache: str | None = None
+    """Folder of the scores that are kept, which runs may share one after the other. None: in the run's folder."""
+    win_rate: WinRateOptions | None = None
+    """Who compares answers with a reference. None: answers are only written."""
+    every_steps: int | None = None
+    """Evaluate during training too, every so many steps."""
+
+    def __post_init__(self) -> None:
+        problems = []
+        if self.every_steps is not None and self.every_steps < 1:
+            problems.append(f"every_steps: got {self.every_steps}, allowed: 1 or more, or null for the end only.")
+        if any(not judge.kinds() for judge in self.second_opinions):
+            problems.append("second_opinions: one of them names no judge (classifier, reward, guard or moderation).")
+        names = [suite.name for suite in self.suites]
+        problems += [
+            f"suites: two are called '{name}'. Give one a name."
+            for name in sorted({n for n in names if names.count(n) > 1})
+        ]
+        if problems:
+            raise ConfigError("\n".join(problems))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +160,7 @@ class Recipe:
     output: str
     """The run's folder."""
     model: ModelOptions
-    data: DataOptions
+    data: DataOptions = field(default_factory=DataOptions)
     training: dict[str, Any] = field(default_factory=dict)
     """Arguments of `steerclear.SteerClearConfig`, which are those of trl.SFTConfig and the avoidance term's."""
     lora: LoraOptions | None = field(default_factory=LoraOptions)
@@ -88,6 +168,8 @@ class Recipe:
     evaluation: EvaluationOptions = field(default_factory=EvaluationOptions)
     variants: dict[str, Any] = field(default_factory=dict)
     """For `steerclear compare`: name -> what that run changes."""
+    seeds: list[int] = field(default_factory=list)
+    """For `steerclear compare`: run every variant once with each, as ``training.seed`` and ``data.seed``."""
 
 
 def load_recipe(arguments: Sequence[str]) -> Recipe:
@@ -108,8 +190,12 @@ def load_tree(arguments: Sequence[str]) -> Tree:
     return override(tree, pairs)
 
 
+SEED = "/seed-"
+"""Between the name of a variant and the seed of its run."""
+
+
 def variants_of(tree: Tree) -> dict[str, Recipe]:
-    """Return one recipe per variant, each in its own folder under the tree's output.
+    """Return one recipe per variant, or per variant and seed, each in its own folder under the tree's output.
 
     Raises:
         ConfigError: there are no variants, or one of them makes a wrong recipe; its name is given.
@@ -122,8 +208,8 @@ def variants_of(tree: Tree) -> dict[str, Recipe]:
             "variants: is missing; name the runs to compare, e.g. 'variants: {sft: {training: {penalty_weight: 0}}}'."
         )
     recipes, problems = {}, []
-    for name, changes in variants.items():
-        own = merge({k: v for k, v in tree.items() if k != "variants"}, changes or {})
+    for name, changes in _seeded(variants, tree.get("seeds") or []).items():
+        own = merge({k: v for k, v in tree.items() if k not in ("variants", "seeds")}, changes)
         own["output"] = str(Path(str(tree["output"])) / name)
         try:
             recipes[name] = build(Recipe, own)
@@ -132,3 +218,13 @@ def variants_of(tree: Tree) -> dict[str, Recipe]:
     if problems:
         raise ConfigError("\n".join(problems))
     return recipes
+
+
+def _seeded(variants: Tree, seeds: Sequence[int]) -> Tree:
+    if not seeds:
+        return {name: changes or {} for name, changes in variants.items()}
+    return {
+        f"{name}{SEED}{seed}": merge(changes or {}, {"training": {"seed": seed}, "data": {"seed": seed}})
+        for name, changes in variants.items()
+        for seed in seeds
+    }

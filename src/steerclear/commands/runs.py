@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import platform
+import shutil
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import metadata
@@ -11,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from steerclear.errors import ConfigError, DataError
-from steerclear.records import SCHEMA_VERSION, sha256_of, write_json, write_text
+from steerclear.records import SCHEMA_VERSION, sha256_of, sha256_of_file, write_json, write_text
 
 RECORD = "record.json"
 
@@ -36,6 +38,10 @@ class RunFolder:
     def model(self) -> Path:
         """The trained model, where all weights were trained."""
         return self.path / "model"
+
+    def along(self, step: int) -> Path:
+        """What was evaluated at a step of the training."""
+        return self.path / "along" / f"step-{step}"
 
     def record(self) -> dict[str, Any]:
         """Return the run's record, empty for a new folder.
@@ -84,6 +90,52 @@ class RunFolder:
         record = self.record()
         record["stages"][stage] = {**result, "finished": datetime.now(UTC).isoformat(timespec="seconds")}
         write_json(self.path / RECORD, record)
+
+
+def model_fingerprint(path: str) -> str:
+    """Return a hash of a model folder: its configuration and tokenizer whole, its weights by size and evenly taken slices.
+
+    Training moves all weights, and large models would take minutes to read whole. A Hub name is returned as it is.
+    """
+    folder = Path(path)
+    if not folder.is_dir():
+        return path
+    parts = {
+        file.name: sha256_of_file(file) if file.suffix == ".json" else _slices_of_file(file)
+        for file in sorted(folder.iterdir())
+        if file.suffix in (".json", ".safetensors", ".model")
+    }
+    return sha256_of(parts)
+
+
+def _slices_of_file(file: Path, slices: int = 64, size: int = 2**20) -> str:
+    whole = file.stat().st_size
+    digest = hashlib.sha256(str(whole).encode())
+    with file.open("rb") as content:
+        for place in range(slices):
+            content.seek(max(0, whole - size) * place // (slices - 1) if whole > slices * size else place * size)
+            digest.update(content.read(size))
+    return digest.hexdigest()
+
+
+def model_identity(path: str, adapter: str | None) -> str:
+    """Return what names a model's answers: the fingerprint of the model, and of the adapter on it."""
+    return model_fingerprint(path) + (f"+{model_fingerprint(adapter)}" if adapter else "")
+
+
+def save_weights(model: Any, tokenizer: Any, folder: Path) -> Path:
+    """Save the adapter (or the whole model) in ``adapter`` (or ``model``) of the folder, and return that place.
+
+    It is written beside its final place and renamed, so it is whole or absent.
+    """
+    target = folder / ("adapter" if hasattr(model, "peft_config") else "model")
+    unfinished = target.with_name(f".{target.name}.unfinished")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    model.save_pretrained(unfinished)
+    tokenizer.save_pretrained(unfinished)
+    shutil.rmtree(target, ignore_errors=True)
+    unfinished.rename(target)
+    return target
 
 
 def versions() -> dict[str, str]:

@@ -15,14 +15,15 @@ import torch
 from datasets import Dataset
 from peft import LoraConfig
 
+from steerclear.commands.along import Along, EvaluateAlong
 from steerclear.commands.recipe import Recipe
-from steerclear.commands.runs import RunFolder
+from steerclear.commands.runs import RunFolder, model_fingerprint, save_weights
 from steerclear.config import dump_yaml, raise_all, to_tree
 from steerclear.data.prepare import PreparedData, prepare_data
 from steerclear.data.templates import render_row
 from steerclear.errors import ConfigError, StorageError, did_you_mean
 from steerclear.models import DTYPES, load_base, load_tokenizer
-from steerclear.records import Prompt, Row, sha256_of, sha256_of_file, write_text
+from steerclear.records import Prompt, Row, write_text
 from steerclear.training.arguments import SteerClearConfig
 from steerclear.training.trainer import SteerClearTrainer
 
@@ -58,16 +59,19 @@ NO_EFFECT_ON_RESULTS = (
 Say = Callable[[str], None]
 
 
-def train(recipe: Recipe, prompts: Sequence[Prompt], say: Say) -> RunFolder:
+def train(recipe: Recipe, prompts: Sequence[Prompt], say: Say, along: Along | None = None) -> RunFolder:
     """Train as the recipe says, or continue, or do nothing where it is done.
 
     Args:
         prompts: the evaluation prompts, which must not be among the training rows.
         say: gets one line about each thing the user should know.
+        along: evaluates the live model of a step into a folder, every ``evaluation.every_steps``.
 
     Raises:
         SteerClearError: bad recipe, data or model, the folder holds another run, or the disk is full.
     """
+    if not recipe.model.path:
+        raise ConfigError("model.path: is missing. A served model can be evaluated, only a local one trained.")
     arguments = training_arguments(recipe)
     prepared = prepare_data(recipe.data, prompts)
     for message in prepared.messages:
@@ -82,12 +86,15 @@ def train(recipe: Recipe, prompts: Sequence[Prompt], say: Say) -> RunFolder:
         manifest = prepared.manifest | {"tokens": trainer.tokens_cut, "sampling": trainer.sampling_summary()}
         write_text(run.path / "manifest.json", json.dumps(manifest, indent=2) + "\n")
         write_text(run.path / "training.json", arguments.to_json_string() + "\n")
+        if along is not None and recipe.evaluation.every_steps:
+            tokenizer = trainer.processing_class
+            trainer.add_callback(EvaluateAlong(recipe.evaluation.every_steps, run, along, tokenizer, say))
         checkpoint = last_complete_checkpoint(run.checkpoints)
         if checkpoint:
             say(f"continuing from {checkpoint.name}.")
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         figures = trainer.evaluate() if prepared.heldout else {}
-        _save(trainer, run)
+        save_weights(trainer.model, trainer.processing_class, run.path)
         history = trainer.state.log_history
         write_text(run.path / "log.jsonl", "".join(json.dumps(entry) + "\n" for entry in history))
     losses = [entry["loss"] for entry in history if "loss" in entry]
@@ -161,27 +168,6 @@ def identity_of(recipe: Recipe, prepared: PreparedData) -> dict[str, Any]:
     }
 
 
-def model_fingerprint(path: str) -> str:
-    """Return a hash of a model folder: its configuration and tokenizer whole, its weights by name and size.
-
-    A Hub name is returned as it is.
-    """
-    folder = Path(path)
-    if not folder.is_dir():
-        return path
-    parts = {
-        file.name: sha256_of_file(file) if file.suffix == ".json" else str(file.stat().st_size)
-        for file in sorted(folder.iterdir())
-        if file.suffix in (".json", ".safetensors", ".model")
-    }
-    return sha256_of(parts)
-
-
-def model_identity(path: str, adapter: str | None) -> str:
-    """Return what names a model's answers: the fingerprint of the model, and of the adapter on it."""
-    return model_fingerprint(path) + (f"+{model_fingerprint(adapter)}" if adapter else "")
-
-
 def to_dataset(rows: Sequence[Row], template: str) -> Dataset:
     """Return the rows as a data set for the trainer, rendered by the template; ids name file and line for errors."""
     rendered = (render_row(row, template) for row in rows)
@@ -236,17 +222,6 @@ def _is_complete(checkpoint: Path) -> bool:
     except (OSError, json.JSONDecodeError):
         return False
     return True
-
-
-def _save(trainer: SteerClearTrainer, run: RunFolder) -> None:
-    """Save the adapter (or the model) beside its final place and rename it, so that it is whole or absent."""
-    target = run.adapter if hasattr(trainer.model, "peft_config") else run.model
-    unfinished = target.with_name(f".{target.name}.unfinished")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    trainer.model.save_pretrained(unfinished)
-    trainer.processing_class.save_pretrained(unfinished)
-    shutil.rmtree(target, ignore_errors=True)
-    unfinished.rename(target)
 
 
 @contextmanager

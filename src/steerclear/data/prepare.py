@@ -21,8 +21,8 @@ from steerclear.records import Prompt, Row
 class DataOptions:
     """Which rows a run uses."""
 
-    benign: str | list[str]
-    """Rows to imitate: a .json or .jsonl file, a Hub name ``owner/name``, or several of them."""
+    benign: str | list[str] = ""
+    """Rows to imitate: a .json or .jsonl file, a Hub name ``owner/name``, or several of them. Training needs some."""
     unsafe: str | list[str] | None = None
     """Rows to avoid, likewise."""
     benign_count: int | None = None
@@ -44,7 +44,6 @@ class DataOptions:
 
     def __post_init__(self) -> None:
         checks = [
-            (bool(_sources(self.benign)), "benign: got nothing, expected a file or a Hub name."),
             (
                 _at_least(self.benign_count, 1),
                 f"benign_count: got {self.benign_count}, allowed: 1 or more, or null for all.",
@@ -93,6 +92,8 @@ def prepare_data(options: DataOptions, evaluation_prompts: Iterable[Prompt] = ()
         DataError: a source cannot be read or has no usable row, there are too few rows, a row has the wrong form for the
             template, two rows have the same id or are to be both imitated and avoided, or a row holds an evaluation prompt.
     """
+    if not _sources(options.benign):
+        raise ConfigError("data.benign: got nothing, expected a file or a Hub name of rows to imitate.")
     prompts = list(evaluation_prompts)
     benign_reads = _read_all(options.benign, "benign", options.benign_where)
     unsafe_reads = _read_all(options.unsafe, "unsafe", options.unsafe_where)

@@ -1,0 +1,52 @@
+"""Evaluating a model while it trains, without a trace on the training."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from steerclear.commands.runs import RunFolder, save_weights
+
+Say = Callable[[str], None]
+Along = Callable[[Any, Any, Path, int], None]
+"""Evaluates a model with its tokenizer into a folder at a step."""
+
+
+class EvaluateAlong(TrainerCallback):
+    """Every so many steps saves the weights in the run's folder and evaluates them. The last step is the run's own evaluation.
+
+    A step's evaluation ends before any checkpoint of that step or a later one is written, so a killed training comes back to it
+    and continues it.
+
+    Args:
+        every: steps between evaluations.
+        run: the run's folder; step n lands in ``along/step-n``.
+        evaluate: evaluates the live model, its adapter unmerged, with its tokenizer, into a folder at a step.
+        tokenizer: the model's.
+    """
+
+    def __init__(self, every: int, run: RunFolder, evaluate: Along, tokenizer: Any, say: Say) -> None:
+        self._every, self._run, self._evaluate, self._tokenizer, self._say = every, run, evaluate, tokenizer, say
+
+    def on_step_end(
+        self, _args: TrainingArguments, state: TrainerState, _control: TrainerControl, model: Any = None, **_: Any
+    ) -> None:
+        """Evaluate where the step is due and not evaluated yet. Only the main process does."""
+        step = state.global_step
+        folder = self._run.along(step)
+        if step % self._every or step >= state.max_steps or not state.is_world_process_zero:
+            return
+        if (folder / "scores.json").is_file():
+            return
+        self._say(f"evaluating step {step} ...")
+        training = model.training
+        # Sampling, data order and dropout of the steps to come must not depend on the evaluation.
+        with torch.random.fork_rng(), torch.no_grad():
+            model.eval()
+            save_weights(model, self._tokenizer, folder)
+            self._evaluate(model, self._tokenizer, folder, step)
+        model.train(training)

@@ -1,0 +1,85 @@
+"""`steerclear curve`: a training through its evaluated steps, as tables and a picture, and the checkpoint to keep."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+from steerclear.commands.evaluate import evaluate_into, panel_of, read_scores
+from steerclear.commands.recipe import Recipe
+from steerclear.commands.runs import RunFolder
+from steerclear.errors import ConfigError
+from steerclear.evaluation.curve import Checkpoint, PickLimits, pick
+from steerclear.records import write_json, write_text
+from steerclear.report.curve import curve_csv, curve_markdown, curve_svg
+
+Say = Callable[[str], None]
+
+
+def curve(
+    recipe: Recipe, say: Say, limits: PickLimits, checkpoints: Path | None = None, every: int = 1
+) -> tuple[list[Checkpoint], Checkpoint | None]:
+    """Write ``curve.md``, ``curve.csv``, ``curve.svg`` and ``picked.json`` into the run's folder.
+
+    The curve has what was evaluated: the base model (step 0) where it was, the steps in ``along``, and the run's end. Returns
+    its points in order, and the picked one, None where none is within the limits.
+
+    Args:
+        checkpoints: a folder of ``checkpoint-N`` (of any trainer that saves PEFT adapters or models), evaluated first.
+        every: take every so many of them, the last one always.
+
+    Raises:
+        SteerClearError: nothing was evaluated, the runs' scores lack a needed rate, or an evaluation fails.
+    """
+    run = RunFolder(Path(recipe.output))
+    if checkpoints is not None:
+        panel = panel_of(recipe, say)
+        for step, path in _checkpoints(checkpoints, every):
+            if not (run.along(step) / "scores.json").is_file():
+                say(f"evaluating {path.name} ...")
+                write_text(run.along(step) / "of.txt", str(path))
+                evaluate_into(recipe, str(path), run.along(step), panel, say)
+    points = sorted(_points(run), key=lambda point: point.step)
+    if not points:
+        raise ConfigError(
+            f"output: {run.path} has no evaluated steps. Train with evaluation.every_steps, or give --checkpoints FOLDER."
+        )
+    picked = pick(points, limits)
+    write_text(run.path / "curve.md", curve_markdown(points, picked))
+    write_text(run.path / "curve.csv", curve_csv(points))
+    write_text(run.path / "curve.svg", curve_svg(points, picked))
+    write_json(run.path / "picked.json", {"step": picked.step, "path": picked.path} if picked else {})
+    return points, picked
+
+
+def _checkpoints(folder: Path, every: int) -> list[tuple[int, Path]]:
+    if every < 1:
+        raise ConfigError(f"every: got {every}, allowed: 1 or more.")
+    found = sorted(
+        (int(match[1]), path)
+        for path in folder.glob("checkpoint-*")
+        if (match := re.fullmatch(r"checkpoint-(\d+)", path.name))
+    )
+    if not found:
+        raise ConfigError(f"checkpoints: {folder} has no folder checkpoint-N. Give the trainer's output folder.")
+    return found[::-1][::every][::-1]
+
+
+def _points(run: RunFolder) -> list[Checkpoint]:
+    points = []
+    if (run.path / "base" / "scores.json").is_file():
+        points.append(Checkpoint(step=0, path="", scores=read_scores(run.path / "base")))
+    for folder in (run.path / "along").glob("step-*"):
+        if (folder / "scores.json").is_file():
+            points.append(Checkpoint(step=int(folder.name[5:]), path=_weights_of(folder), scores=read_scores(folder)))
+    trained = run.record().get("stages", {}).get("train")
+    if trained and (run.path / "scores.json").is_file():
+        points.append(Checkpoint(step=trained["steps"], path=_weights_of(run.path), scores=read_scores(run.path)))
+    return points
+
+
+def _weights_of(folder: Path) -> str:
+    if (folder / "of.txt").is_file():
+        return (folder / "of.txt").read_text(encoding="utf-8")
+    return next(str(folder / name) for name in ("adapter", "model") if (folder / name).is_dir())

@@ -1,0 +1,116 @@
+"""What a model still can: multiple-choice accuracy, perplexity, win rate; each result a file that is not made again."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from steerclear.commands.recipe import Recipe
+from steerclear.endpoint import Endpoint
+from steerclear.evaluation.cards import load_card
+from steerclear.evaluation.suites import SuiteOptions, load_rows
+from steerclear.records import Generation, sha256_of, to_dict, write_json
+
+Say = Callable[[str], None]
+
+
+def measure_quality(
+    recipe: Recipe,
+    weights: tuple[Any, Any] | None,
+    model_id: str,
+    answers: Mapping[str, Sequence[Generation]],
+    folder: Path,
+    say: Say,
+) -> dict[str, Any]:
+    """Return suite -> figures, each ``{"metric": ..., ...}``, for the suites whose metric is not about single answers.
+
+    Args:
+        weights: model and tokenizer. None leaves out what needs likelihoods, and says so.
+        answers: suite -> the model's answers.
+        folder: where results are kept.
+    """
+    by_metric: dict[str, list[SuiteOptions]] = {"multiple_choice": [], "perplexity": [], "win_rate": []}
+    for suite in recipe.evaluation.suites:
+        if suite.metric in by_metric:
+            by_metric[suite.metric].append(suite)
+    likelihoods = by_metric["multiple_choice"] + by_metric["perplexity"]
+    if likelihoods and weights is None:
+        say(f"left out, as an endpoint gives no likelihoods: {', '.join(suite.name for suite in likelihoods)}.")
+    figures: dict[str, Any] = {}
+    if weights is not None:
+        figures |= _choices(by_metric["multiple_choice"], weights, model_id, folder)
+        for suite in by_metric["perplexity"]:
+            figures[suite.name] = _perplexity(recipe, suite, weights, model_id, folder / f"{suite.name}.json")
+    if recipe.evaluation.win_rate is not None:
+        for suite in by_metric["win_rate"]:
+            figures[suite.name] = _win_rate(recipe, answers[suite.name], model_id, folder / suite.name)
+    return figures
+
+
+def _choices(suites: Sequence[SuiteOptions], weights: tuple[Any, Any], model_id: str, folder: Path) -> dict[str, Any]:
+    if not suites:
+        return {}
+    from steerclear.evaluation.quality import evaluate_tasks, read_result
+
+    files = [folder / f"{suite.name}.json" for suite in suites]
+    known = [read_result(found) for found in _read(files)]
+    results = evaluate_tasks(
+        *weights,
+        suites,
+        model_id=model_id,
+        known=known,
+        keep=lambda result: write_json(folder / f"{result.suite}.json", asdict(result)),
+    )
+    shown = ("n", "cut", "task", "task_version", "harness")
+    return {
+        result.suite: {
+            "metric": "multiple_choice",
+            "acc": asdict(result.acc.rate),
+            "acc_norm": asdict(result.acc_norm.rate) if result.acc_norm else None,
+            **{name: getattr(result, name) for name in shown},
+        }
+        for result in results
+    }
+
+
+def _perplexity(
+    recipe: Recipe, suite: SuiteOptions, weights: tuple[Any, Any], model_id: str, file: Path
+) -> dict[str, Any]:
+    from steerclear.evaluation.perplexity import perplexity
+
+    rows = load_rows(suite)
+    max_length = recipe.training.get("max_length")
+    template = (suite.card and load_card(suite.card).template) or recipe.data.template
+    identity = sha256_of([model_id, template, max_length, [to_dict(row) for row in rows]])
+    known = next(iter(_read([file])), {})
+    if known.get("identity") == identity:
+        return known["figures"]
+    found = perplexity(*weights, rows, template=template, max_length=max_length)
+    figures = {"metric": "perplexity", **asdict(found)}
+    write_json(file, {"identity": identity, "figures": figures})
+    return figures
+
+
+def _win_rate(recipe: Recipe, answers: Sequence[Generation], model_id: str, folder: Path) -> dict[str, Any]:
+    from steerclear.evaluation.alpaca_eval import win_rate
+    from steerclear.evaluation.annotator import EndpointAnnotator
+    from steerclear.evaluation.outputs import outputs_of, read_outputs
+
+    assert recipe.evaluation.win_rate is not None
+    asked = recipe.evaluation.win_rate.comparison
+    annotator = EndpointAnnotator(
+        Endpoint(recipe.evaluation.win_rate.annotator),
+        max_tokens=asked.max_tokens,
+        temperature=asked.temperature,
+        logprobs=asked.logprobs,
+    )
+    reference = read_outputs(Path(asked.reference))
+    found = win_rate(outputs_of(answers, f"steerclear-{sha256_of(model_id)[:12]}"), reference, annotator, folder, asked)
+    return {"metric": "win_rate", **asdict(found)}
+
+
+def _read(files: Iterable[Path]) -> list[dict[str, Any]]:
+    return [json.loads(file.read_text(encoding="utf-8")) for file in files if file.is_file()]
