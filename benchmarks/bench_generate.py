@@ -48,7 +48,8 @@ def load(model: str | None, prompts: str | None, count: int, *, smoke: bool) -> 
         material = random_material(count, smoke=smoke)
         name, made, tokenizer = material.name, material.make_model(), material.tokenizer
         texts = [" ".join(f"w{i}" for i in ids[:64]) for ids, _ in material.benign]
-    return Subject(name, made.eval(), tokenizer, texts)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    return Subject(name, made.to(device).eval(), tokenizer, texts)
 
 
 def one_by_one(model: Any, tokenizer: Any, texts: list[str], new_tokens: int) -> list[str]:
@@ -67,10 +68,12 @@ def one_by_one(model: Any, tokenizer: Any, texts: list[str], new_tokens: int) ->
     return answers
 
 
-def batched(model: Any, tokenizer: Any, texts: list[str], new_tokens: int, batch: int) -> list[str]:
+def batched(
+    model: Any, tokenizer: Any, texts: list[str], new_tokens: int, batch: int, cache: str = "dynamic"
+) -> list[str]:
     """Return the answers of `steerclear.generation`, written to a file as always."""
     prompts = [Prompt(id=str(i), suite="bench", prompt=text) for i, text in enumerate(texts)]
-    options = GenerationOptions(max_new_tokens=new_tokens, batch_size=batch)
+    options = GenerationOptions(max_new_tokens=new_tokens, batch_size=batch, cache=cache)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "answers.jsonl"
         found = generate(model, tokenizer, prompts, texts, options, path, model_id="bench", progress=False)
@@ -88,6 +91,8 @@ def arms_of(subject: Subject, new_tokens: int) -> dict[str, Callable[[], list[st
     return {
         "one at a time": partial(one_by_one, model, tokenizer, texts, new_tokens),
         **{f"batches of {size}": partial(batched, model, tokenizer, texts, new_tokens, size) for size in (8, 32, 64)},
+        "batches of 32, static cache": partial(batched, model, tokenizer, texts, new_tokens, 32, "static"),
+        "32 at a time, paged cache": partial(batched, model, tokenizer, texts, new_tokens, 32, "paged"),
         "batches of 32, adapter": partial(batched, adapted, tokenizer, texts, new_tokens, 32),
         "batches of 32, adapter merged": partial(batched, merged, tokenizer, texts, new_tokens, 32),
     }
