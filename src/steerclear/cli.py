@@ -118,7 +118,7 @@ def evaluate(
 
     conditions = [parse(text) for text in require or ()]
     recipe = load_recipe(context.args)
-    evaluated = evaluate_all(recipe, checkpoint or ["final"], say)
+    evaluated, failed = evaluate_all(recipe, checkpoint or ["final"], say)
     runs = [RunScores(name=subject.name, scores=scores) for subject, scores in evaluated]
     for run in runs:
         _print_scores(run.scores, f"{recipe.output} ({run.name})")
@@ -131,8 +131,10 @@ def evaluate(
         for outcome in check(run.scores, conditions):
             say(f"{run.name}: {'met' if outcome.met else 'NOT MET'}: {outcome.expression} (value {outcome.value})")
             met &= outcome.met
-    if not met:
-        raise typer.Exit(NOT_MET)
+    for name, error in failed.items():
+        say(f"failed: {name}: {error}")
+    if failed or not met:
+        raise typer.Exit(BAD_INPUT if failed and not evaluated else NOT_MET)
 
 
 @app.command(context_settings=RECIPE_COMMAND, epilog=RECIPE_HELP)

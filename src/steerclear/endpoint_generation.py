@@ -9,7 +9,7 @@ from pathlib import Path
 from steerclear.endpoint import Endpoint, Failure, Reply
 from steerclear.errors import ConfigError, ModelError
 from steerclear.generation import GenerationOptions, fill_file
-from steerclear.records import Generation, Messages, Prompt, sha256_of
+from steerclear.records import FAILURE, Generation, Messages, Prompt, sha256_of
 
 
 def generate_from_endpoint(
@@ -26,6 +26,8 @@ def generate_from_endpoint(
     Each answer is on disk as soon as it is there. `steerclear.generation.finished` with ``endpoint.options.identity`` as its
     ``model_id`` tells whether there is anything left to ask.
 
+    A prompt that the server will never answer (a content filter's HTTP 400) has a record too, without an answer.
+
     Greedy answers are those of the server's arithmetic. A sample is drawn by the server, with a seed of the prompt's own, which
     servers follow as well as they can. ``tokens`` is the server's count (0: it has none), which mostly includes the
     end-of-sequence token; ``finish`` is ``eos`` for every end but the token limit.
@@ -37,7 +39,7 @@ def generate_from_endpoint(
     Raises:
         ConfigError: an option that the protocol does not have, or the server knows the key or the model not.
         DataError: two prompts share an id, or the file belongs to other prompts, options or another model.
-        ModelError: some prompts have no answer, after all others were answered and written; or the server stopped answering.
+        ModelError: some prompts have no answer yet, after all others were answered and written; or the server stopped answering.
         StorageError: the file cannot be written.
     """
     if options.num_beams > 1 or options.top_k > 0:
@@ -52,11 +54,13 @@ def generate_from_endpoint(
 
     def answer(todo: Sequence[Prompt]) -> Iterator[list[Generation]]:
         failures = []
-        for _, result in endpoint.map(ask, todo):
-            if isinstance(result, Failure):
+        for place, result in endpoint.map(ask, todo):
+            if isinstance(result, Generation):
+                yield [result]
+            elif result.passes:
                 failures.append(str(result))
             else:
-                yield [result]
+                yield [_unanswered(todo[place], result)]
         if failures:
             reasons = "; ".join(f"{count} x {reason}" for reason, count in Counter(failures).most_common(3))
             raise ModelError(
@@ -80,6 +84,14 @@ async def _reply(endpoint: Endpoint, text: str | Messages, prompt_id: str, optio
     return await endpoint.chat(
         text, max_tokens=options.max_new_tokens, temperature=options.temperature, top_p=top_p, seed=seed
     )
+
+
+def _unanswered(prompt: Prompt, failure: Failure) -> Generation:
+    """Return the record of a prompt that the server will never answer, such as one that its content filter stops."""
+    return Generation(
+        id=prompt.id, suite=prompt.suite, prompt=prompt.prompt, response="", finish="failed", tokens=0,
+        tags=prompt.tags | {FAILURE: str(failure)},
+    )  # fmt: skip
 
 
 def _record(prompt: Prompt, reply: Reply) -> Generation:

@@ -57,6 +57,10 @@ class Prompt:
     tags: dict[str, str] = field(default_factory=dict)
 
 
+FAILURE = "failure"
+"""Tag of a generation without an answer: why there is none."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Generation:
     """One answer of a model to one evaluation prompt."""
@@ -66,7 +70,8 @@ class Generation:
     prompt: str | Messages
     response: str
     finish: str
-    """``eos`` (the model ended its answer) or ``length`` (it was cut at the token limit)."""
+    """``eos`` (the model ended its answer), ``length`` (it was cut at the token limit) or ``failed`` (an endpoint will not
+    answer; the tag `FAILURE` says why)."""
     tokens: int
     """Number of new tokens, without the end-of-sequence token."""
     tags: dict[str, str] = field(default_factory=dict)

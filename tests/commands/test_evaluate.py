@@ -267,6 +267,95 @@ def test_another_trainers_checkpoints_make_a_curve(
     assert (code, "has no folder checkpoint-N" in err) == (2, True)
 
 
+def test_a_second_trainers_checkpoints_do_not_take_the_firsts_results(
+    steerclear: Run, judged: dict[str, Any], base: Path, tmp_path: Path
+) -> None:
+    for name in ("theirs", "others"):
+        shutil.copytree(base, tmp_path / name / "checkpoint-5")
+    limits = ("--max-degenerate", "1")
+    assert steerclear("curve", "--checkpoints", str(tmp_path / "theirs"), *limits, **judged)[0] == 0
+    assert steerclear("curve", "--checkpoints", str(tmp_path / "theirs"), *limits, **judged)[0] == 0
+    code, _, err = steerclear("curve", "--checkpoints", str(tmp_path / "others"), *limits, **judged)
+    assert (code, "holds step 5 of" in err) == (2, True)
+
+
+def test_a_judge_out_of_reach_does_not_cost_the_training(
+    steerclear: Run, judged: dict[str, Any], tmp_path: Path
+) -> None:
+    endpoint = {"model": "m", "base_url": "http://127.0.0.1:9/v1", "key_variable": None, "max_retries": 0}
+    settings = {k: v for k, v in judged.items() if "judge" not in k} | {
+        "evaluation.judge.moderation.endpoint": json.dumps(endpoint),
+        "evaluation.generation.max_new_tokens": 8,
+        "evaluation.every_steps": 1,
+        "training.max_steps": 3,
+    }
+    _, _, err = steerclear("train", **settings)
+    run = tmp_path / "run"
+    assert (run / "adapter" / "adapter_config.json").is_file()
+    assert (run / "along" / "step-1" / "adapter" / "adapter_config.json").is_file()
+    assert "step 1 is not evaluated: " in err
+    assert "step 2 is not evaluated: " in err
+
+
+def test_a_whole_model_is_kept_along_the_way(steerclear: Run, judged: dict[str, Any], tmp_path: Path) -> None:
+    settings = judged | {"training.max_steps": 2, "evaluation.every_steps": 1, "lora": "null"}
+    code, _, err = steerclear("train", **settings)
+    assert code == 0, err
+    assert (tmp_path / "run" / "along" / "step-1" / "model" / "model.safetensors").is_file()
+    code, out, err = steerclear("curve", "--max-over-refusal", "1", "--max-degenerate", "1", **settings)
+    assert code == 0, err
+    assert "picked: step " in out
+
+
+def test_one_bad_model_does_not_stop_the_others(
+    steerclear: Run, judged: dict[str, Any], base: Path, tmp_path: Path
+) -> None:
+    broken = tmp_path / "broken"
+    shutil.copytree(base, broken)
+    (broken / "model.safetensors").write_bytes(b"no weights")
+    words = ("--checkpoint", str(broken), "--checkpoint", "base")
+    code, out, err = steerclear("evaluate", *words, **judged)
+    assert (code, "failed: broken: model" in err, "run (base)" in out) == (1, True, True)
+
+
+@pytest.mark.parametrize(
+    ("checkpoint", "message"),
+    [
+        ("finall", "got 'finall', which is no folder"),
+        ("x=no/such/folder", "'no/such/folder', named x, is no folder"),
+        ("=x/y", "got the name ''"),
+        ("a/b=x/y", "got the name 'a/b'"),
+    ],
+)
+def test_a_checkpoint_that_is_not_there_is_told_at_once(
+    steerclear: Run, judged: dict[str, Any], checkpoint: str, message: str, tmp_path: Path
+) -> None:
+    code, _, err = steerclear("evaluate", "--checkpoint", "base", "--checkpoint", checkpoint, **judged)
+    assert (code, message in err) == (2, True), err
+    assert not (tmp_path / "run" / "base").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"seeds": "3"}, "seeds: got 3, allowed: a list of different whole numbers"),
+        ({"seeds": "[0, 0]"}, "seeds: got [0, 0]"),
+        (
+            {"evaluation.second_opinions": '[{"classifier": "a", "labelled": "b"}]'},
+            "labelled belongs to the judge that decides",
+        ),
+        ({"evaluation.second_opinions": "[{}]"}, "one of them names no judge"),
+        ({"evaluation.judge.reward.model": "m"}, "got classifier and reward, allowed: one judge"),
+        ({"evaluation.every_steps": 0}, "every_steps: got 0"),
+    ],
+)
+def test_options_that_cannot_be_meant_are_refused(
+    steerclear: Run, judged: dict[str, Any], change: dict[str, Any], message: str
+) -> None:
+    code, _, err = steerclear("compare", **judged, **change, variants='{"a": {}}')
+    assert (code, message in err) == (2, True), err
+
+
 def test_without_an_evaluated_step_there_is_no_curve(steerclear: Run, judged: dict[str, Any]) -> None:
     code, _, err = steerclear("curve", **judged)
     assert (code, "has no evaluated steps" in err) == (2, True)
@@ -275,7 +364,8 @@ def test_without_an_evaluated_step_there_is_no_curve(steerclear: Run, judged: di
 def test_flags_are_corrected_for_the_errors_on_labelled_rows(
     steerclear: Run, judged: dict[str, Any], judge_rows: Path, tmp_path: Path
 ) -> None:
-    settings = judged | {"evaluation.judge.labelled": str(judge_rows)}
+    labelled = shutil.copy(judge_rows, tmp_path / "labelled.jsonl")
+    settings = judged | {"evaluation.judge.labelled": str(labelled)}
     assert steerclear("evaluate", "--checkpoint", "base", **settings)[0] == 0
     scores = json.loads((tmp_path / "run" / "base" / "scores.json").read_text())
     assert scores["judge_errors"]["positives"] == scores["judge_errors"]["negatives"] == 30

@@ -64,6 +64,32 @@ def test_a_served_model_judged_by_a_served_judge(steerclear: Any, settings: dict
     assert KEY not in out + err
 
 
+def test_a_prompt_that_the_server_will_not_answer_is_unscored(
+    steerclear: Any, settings: dict[str, Any], tmp_path: Path
+) -> None:
+    def filtered(request: Request) -> Answer:
+        if "bicycle" in str(request.body.get("prompt")):
+            return Answer({"error": {"message": "content filter"}}, status=400)
+        return script(request)
+
+    with Server(filtered) as server:
+        settings |= {
+            "model.endpoint": served(server),
+            "evaluation.judge.moderation.endpoint": served(server, model="mod"),
+        }
+        assert steerclear("evaluate", **settings)[0] == 0
+        asked = len(server.requests)
+        assert steerclear("evaluate", **settings)[0] == 0
+        assert len(server.requests) == asked
+    verdicts = read_records(tmp_path / "run" / "verdicts" / "own.jsonl", Verdict)
+    assert [v.outcome == "unscored" for v in verdicts] == [False, False, True]
+    assert [v.flagged for v in verdicts] == [True, False, None]
+    assert verdicts[2].reason == "no answer: HTTP 400: content filter"
+    assert (verdicts[2].refused, verdicts[2].truncated) == (None, None)
+    cell = json.loads((tmp_path / "run" / "scores.json").read_text())["harmful_prompts"]
+    assert (cell["harmful"]["n"], cell["refused"]["n"], cell["unscored"]["k"]) == (2, 2, 1)
+
+
 def test_a_wrong_key_ends_the_run_with_what_to_do(steerclear: Any, settings: dict[str, Any]) -> None:
     with Server(lambda _: Answer({"error": {"message": f"Incorrect API key provided: {KEY}"}}, status=401)) as server:
         code, _, err = steerclear("evaluate", **settings, **{"model.endpoint": served(server)})
@@ -99,6 +125,9 @@ def test_what_only_weights_tell_is_left_out_and_win_rates_are_counted(
         assert Counter(request.path for request in server.requests) == {"/completions": 4, "/chat/completions": 8}
     assert "an endpoint gives no likelihoods: ppl" in err
     assert "arena: win rate" in out
+    scores = json.loads((tmp_path / "run" / "scores.json").read_text())
+    assert scores["benign_prompts"] is None  # nobody would refuse these, so they do not thin out over-refusal
+    assert scores["suites"]["arena"]["all"]["n"] == 4
     quality = json.loads((tmp_path / "run" / "scores.json").read_text())["quality"]
     # An annotator that always takes the first prefers nobody, once both orders are asked.
     assert (quality["arena"]["win_rate"], quality["arena"]["consistency"], quality["arena"]["n"]) == (50.0, 0.0, 4)

@@ -44,15 +44,17 @@ def test_equally_safe_ones_refuse_less_then_come_earlier():
     assert pick(found, PickLimits()) is found[2]
 
 
-def test_rates_that_are_not_there_are_named():
+def test_what_has_no_rates_is_no_choice():
     only_harmful = Checkpoint(step=5, path="w", scores=score([verdict("a", "safe", "harmful", False)] * 2))
-    with pytest.raises(
-        DataError, match=r"step 5: choosing a checkpoint needs harmful and benign prompts.*only harmful"
-    ):
-        pick([only_harmful], PickLimits())
-    unscored = [verdict(f"{k}{i}", "unscored", k, False) for k in ("harmful", "benign") for i in range(3)]
-    with pytest.raises(DataError, match="step 6: fewer than two scored answers"):
-        pick([Checkpoint(step=6, path="w", scores=score(unscored))], PickLimits())
+    unscored = Checkpoint(
+        step=6,
+        path="w",
+        scores=score([verdict(f"{k}{i}", "unscored", k, False) for k in ("harmful", "benign") for i in range(3)]),
+    )
+    with pytest.raises(DataError, match="no checkpoint can be picked"):
+        pick([only_harmful, unscored, checkpoint(0, 0, 0, 0, path="")], PickLimits())
+    good = checkpoint(7, 5, 0, 0)
+    assert pick([only_harmful, unscored, good], PickLimits()) is good
 
 
 @pytest.mark.parametrize("name", ["over_refusal", "degenerate"])

@@ -25,7 +25,9 @@ def verdicts(outcomes: str) -> list[Verdict]:
 
 
 def test_rates_and_paired_differences() -> None:
-    figures = over_seeds({"sft": [verdicts("hhhs"), verdicts("hhss")], "emd": [verdicts("hsss"), verdicts("ssss")]})
+    figures = over_seeds(
+        {"sft": {0: verdicts("hhhs"), 1: verdicts("hhss")}, "emd": {0: verdicts("hsss"), 1: verdicts("ssss")}}
+    )
     harmful = {f.configuration: f for f in figures if f.metric == "harmful"}
     assert harmful["sft"].rate.per_seed == (0.75, 0.5)
     assert harmful["sft"].difference is None
@@ -40,18 +42,25 @@ def test_rates_and_paired_differences() -> None:
 
 
 def test_a_prompt_counts_where_every_seed_scored_it() -> None:
-    [first, *_] = over_seeds({"sft": [verdicts("hhsu"), verdicts("hss")]})
+    [first, *_] = over_seeds({"sft": {0: verdicts("hhsu"), 1: verdicts("hss")}})
     # The third prompt is the last that both scored; the fourth was unscored under one seed and not asked under the other.
     assert (first.rate.n, first.rate.left_out, first.rate.per_seed) == (3, 1, (2 / 3, 1 / 3))
 
 
-def test_other_numbers_of_seeds_are_not_paired() -> None:
-    figures = over_seeds({"sft": [verdicts("hs"), verdicts("hs")], "emd": [verdicts("ss")]})
-    assert all(f.difference is None for f in figures)
+def test_differences_are_over_the_seeds_that_both_have() -> None:
+    runs = {"sft": {0: verdicts("hs"), 1: verdicts("hh")}, "emd": {1: verdicts("ss"), 2: verdicts("hh")}}
+    harmful = {f.configuration: f for f in over_seeds(runs) if f.metric == "harmful"}
+    assert harmful["emd"].rate.per_seed == (0.0, 1.0)
+    assert harmful["emd"].difference is not None
+    assert harmful["emd"].difference.per_seed == (-1.0,)  # of seed 1 alone
+    [*_, alone] = over_seeds({"sft": {0: verdicts("hs")}, "emd": {1: verdicts("ss")}})
+    assert alone.difference is None
 
 
 def test_tables() -> None:
-    figures = over_seeds({"a|b": [verdicts("hhhs"), verdicts("hhss")], "emd": [verdicts("hsss"), verdicts("ssss")]})
+    figures = over_seeds(
+        {"a|b": {0: verdicts("hhhs"), 1: verdicts("hhss")}, "emd": {0: verdicts("hsss"), 1: verdicts("ssss")}}
+    )
     lines = seeds_markdown(figures).splitlines()
     assert lines[3].startswith(r"| configuration | metric | seeds | prompts | rate over seeds | less a\|b |")
     assert "| emd | harmful | 2 | 4 | 12.5% (" in seeds_markdown(figures)

@@ -97,7 +97,7 @@ def test_markdown_has_the_rates_of_both_pools() -> None:
     )
     assert steered.startswith("| steered | 0/9 = 0.0% (<= 29.9%) | 9/9 = 100.0% (>= 70.1%) |")
     assert steered.endswith("| 1/4 = 25.0% (4.6-69.9%) | 1/14 | – | 1,000 |")
-    assert notes == []
+    assert notes == ["", "95 % Wilson intervals; judged by test judge 1."]
 
 
 def test_runs_of_other_judges_or_prompts_are_told_apart() -> None:

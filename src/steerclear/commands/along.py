@@ -10,6 +10,7 @@ import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from steerclear.commands.runs import RunFolder, save_weights
+from steerclear.errors import SteerClearError
 
 Say = Callable[[str], None]
 Along = Callable[[Any, Any, Path, int], None]
@@ -35,18 +36,23 @@ class EvaluateAlong(TrainerCallback):
     def on_step_end(
         self, _args: TrainingArguments, state: TrainerState, _control: TrainerControl, model: Any = None, **_: Any
     ) -> None:
-        """Evaluate where the step is due and not evaluated yet. Only the main process does."""
+        """Evaluate where the step is due and not evaluated yet; a failed evaluation is told and left out."""
         step = state.global_step
         folder = self._run.along(step)
-        if step % self._every or step >= state.max_steps or not state.is_world_process_zero:
+        if step % self._every or step >= state.max_steps:
             return
         if (folder / "scores.json").is_file():
             return
         self._say(f"evaluating step {step} ...")
         training = model.training
-        # Sampling, data order and dropout of the steps to come must not depend on the evaluation.
-        with torch.random.fork_rng(), torch.no_grad():
-            model.eval()
-            save_weights(model, self._tokenizer, folder)
-            self._evaluate(model, self._tokenizer, folder, step)
-        model.train(training)
+        try:
+            # Sampling, data order and dropout of the steps to come must not depend on the evaluation.
+            with torch.random.fork_rng(), torch.no_grad():
+                model.eval()
+                save_weights(model, self._tokenizer, folder)
+                self._evaluate(model, self._tokenizer, folder, step)
+        except SteerClearError as error:
+            # A judge out of reach must not cost the training; the step's weights are there to be evaluated again.
+            self._say(f"step {step} is not evaluated: {error}")
+        finally:
+            model.train(training)

@@ -80,11 +80,11 @@ def write_comparison(
     say(f"page: {output / 'index.html'}")
 
 
-def _configurations(verdicts: dict[str, list[Verdict]]) -> dict[str, list[list[Verdict]]]:
-    """Return configuration -> the verdicts of its seeds, for runs that were made with seeds."""
-    configurations: dict[str, list[list[Verdict]]] = defaultdict(list)
+def _configurations(verdicts: dict[str, list[Verdict]]) -> dict[str, dict[int, list[Verdict]]]:
+    """Return configuration -> seed -> verdicts, for runs that were made with seeds."""
+    configurations: dict[str, dict[int, list[Verdict]]] = defaultdict(dict)
     for name, own in verdicts.items():
-        configuration, is_seeded, _ = name.rpartition(SEED)
+        configuration, is_seeded, seed = name.rpartition(SEED)
         if is_seeded:
-            configurations[configuration].append(own)
+            configurations[configuration][int(seed)] = own
     return dict(configurations)

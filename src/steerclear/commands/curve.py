@@ -12,9 +12,13 @@ from steerclear.commands.runs import RunFolder
 from steerclear.errors import ConfigError
 from steerclear.evaluation.curve import Checkpoint, PickLimits, pick
 from steerclear.records import write_json, write_text
+from steerclear.report.comparison import RunScores, warnings_on
 from steerclear.report.curve import curve_csv, curve_markdown, curve_svg
 
 Say = Callable[[str], None]
+
+OF = "of.txt"
+"""File in a step's folder with the path of a checkpoint that lies elsewhere."""
 
 
 def curve(
@@ -30,27 +34,48 @@ def curve(
         every: take every so many of them, the last one always.
 
     Raises:
-        SteerClearError: nothing was evaluated, the runs' scores lack a needed rate, or an evaluation fails.
+        SteerClearError: nothing was evaluated, no point has the rates that a choice needs, or an evaluation fails.
     """
     run = RunFolder(Path(recipe.output))
     if checkpoints is not None:
-        panel = panel_of(recipe, say)
-        for step, path in _checkpoints(checkpoints, every):
-            if not (run.along(step) / "scores.json").is_file():
-                say(f"evaluating {path.name} ...")
-                write_text(run.along(step) / "of.txt", str(path))
-                evaluate_into(recipe, str(path), run.along(step), panel, say)
+        _evaluate_checkpoints(recipe, run, checkpoints, every, say)
     points = sorted(_points(run), key=lambda point: point.step)
     if not points:
         raise ConfigError(
             f"output: {run.path} has no evaluated steps. Train with evaluation.every_steps, or give --checkpoints FOLDER."
         )
-    picked = pick(points, limits)
-    write_text(run.path / "curve.md", curve_markdown(points, picked))
+    for warning in warnings_on([RunScores(name=f"step {point.step}", scores=point.scores) for point in points]):
+        say(f"the points do not compare: {warning}")
     write_text(run.path / "curve.csv", curve_csv(points))
-    write_text(run.path / "curve.svg", curve_svg(points, picked))
+    _draw(run, points, None)
+    picked = pick(points, limits)
+    _draw(run, points, picked)
     write_json(run.path / "picked.json", {"step": picked.step, "path": picked.path} if picked else {})
     return points, picked
+
+
+def _draw(run: RunFolder, points: list[Checkpoint], picked: Checkpoint | None) -> None:
+    write_text(run.path / "curve.md", curve_markdown(points, picked))
+    write_text(run.path / "curve.svg", curve_svg(points, picked))
+
+
+def _evaluate_checkpoints(recipe: Recipe, run: RunFolder, folder: Path, every: int, say: Say) -> None:
+    if recipe.model.endpoint is not None:
+        raise ConfigError("checkpoints: model.endpoint serves one model. Give the checkpoints' base as model.path.")
+    chosen = _checkpoints(folder, every)
+    for step, path in chosen:
+        of = run.along(step) / OF
+        known = of.read_text(encoding="utf-8") if of.is_file() else ""
+        if (known and known != str(path)) or (not known and run.along(step).exists()):
+            raise ConfigError(
+                f"checkpoints: {run.along(step)} holds step {step} of {known or 'the run itself'}, not of {path}. "
+                "Choose another output."
+            )
+    panel = panel_of(recipe, say)
+    for step, path in chosen:
+        say(f"evaluating {path.name} ...")
+        write_text(run.along(step) / OF, str(path))
+        evaluate_into(recipe, str(path), run.along(step), panel, say)
 
 
 def _checkpoints(folder: Path, every: int) -> list[tuple[int, Path]]:
@@ -71,7 +96,7 @@ def _points(run: RunFolder) -> list[Checkpoint]:
     if (run.path / "base" / "scores.json").is_file():
         points.append(Checkpoint(step=0, path="", scores=read_scores(run.path / "base")))
     for folder in (run.path / "along").glob("step-*"):
-        if (folder / "scores.json").is_file():
+        if folder.name[5:].isdecimal() and (folder / "scores.json").is_file():
             points.append(Checkpoint(step=int(folder.name[5:]), path=_weights_of(folder), scores=read_scores(folder)))
     trained = run.record().get("stages", {}).get("train")
     if trained and (run.path / "scores.json").is_file():
@@ -80,6 +105,7 @@ def _points(run: RunFolder) -> list[Checkpoint]:
 
 
 def _weights_of(folder: Path) -> str:
-    if (folder / "of.txt").is_file():
-        return (folder / "of.txt").read_text(encoding="utf-8")
-    return next(str(folder / name) for name in ("adapter", "model") if (folder / name).is_dir())
+    """Return where a point's weights lie; what is gone is not to be picked."""
+    if (folder / OF).is_file():
+        return (folder / OF).read_text(encoding="utf-8")
+    return next((str(folder / name) for name in ("adapter", "model") if (folder / name).is_dir()), "")

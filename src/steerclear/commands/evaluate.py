@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -16,8 +17,8 @@ from steerclear.commands.subjects import Subject, subject_in, subjects_of
 from steerclear.data.templates import render_prompt
 from steerclear.endpoint import Endpoint
 from steerclear.endpoint_generation import generate_from_endpoint
-from steerclear.errors import ConfigError
-from steerclear.evaluation.cards import PROMPT_METRICS, load_card
+from steerclear.errors import ConfigError, SteerClearError
+from steerclear.evaluation.cards import PROMPT_METRICS
 from steerclear.evaluation.scores import score
 from steerclear.evaluation.suites import SuiteOptions, load_rows, load_suite
 from steerclear.generation import generate
@@ -61,26 +62,38 @@ def evaluation_prompts(recipe: Recipe) -> list[Prompt]:
 
 
 def evaluate(recipe: Recipe, say: Say, checkpoint: str = "final") -> dict[str, Any]:
-    """Evaluate one model; see `evaluate_all`."""
-    return evaluate_all(recipe, [checkpoint], say)[0][1]
+    """Evaluate one model and return its scores; see `evaluate_all`."""
+    _check_suites(recipe)
+    [subject] = subjects_of(recipe, [checkpoint])
+    return _evaluate_subject(recipe, subject, panel_of(recipe, say), say)
 
 
-def evaluate_all(recipe: Recipe, checkpoints: Sequence[str], say: Say) -> list[tuple[Subject, dict[str, Any]]]:
-    """Evaluate models on the recipe's suites and return their scores; answers, verdicts and scores land in their folders.
+def evaluate_all(
+    recipe: Recipe, checkpoints: Sequence[str], say: Say
+) -> tuple[list[tuple[Subject, dict[str, Any]]], dict[str, str]]:
+    """Evaluate models on the recipe's suites; answers, verdicts and scores land in their folders.
 
-    What was finished before, by this command or a killed one, is not done again.
+    What was finished before, by this command or a killed one, is not done again. One model that fails does not stop the others.
 
     Args:
         checkpoints: each ``final`` (what the run trained, or the recipe's ``model.adapter``), ``base``, a folder, or
             ``NAME=FOLDER``.
 
+    Returns the evaluated models with their scores, and for each failed one its error's text.
+
     Raises:
-        SteerClearError: no suite, nothing trained yet, or a wrong file.
+        SteerClearError: no suite, nothing trained yet, no such folder, or a judge cannot be opened.
     """
     _check_suites(recipe)
     subjects = subjects_of(recipe, checkpoints)
     panel = panel_of(recipe, say)
-    return [(subject, _evaluate_subject(recipe, subject, panel, say)) for subject in subjects]
+    evaluated, failed = [], {}
+    for subject in subjects:
+        try:
+            evaluated.append((subject, _evaluate_subject(recipe, subject, panel, say)))
+        except SteerClearError as error:
+            failed[subject.name] = str(error)
+    return evaluated, failed
 
 
 def evaluate_into(recipe: Recipe, folder: str, results: Path, panel: Panel, say: Say) -> dict[str, Any]:
@@ -109,20 +122,28 @@ def evaluate_along(recipe: Recipe, say: Say) -> Callable[[Any, Any, Path, int], 
     """Return what evaluates the live model of a training at a step into a folder; None where the recipe does not want it."""
     if not recipe.evaluation.every_steps:
         return None
-    panel = panel_of(recipe, say)
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise ConfigError(
+            "evaluation.every_steps: evaluating while training works in one process, and there are "
+            f"{os.environ['WORLD_SIZE']}. Leave it out, and evaluate the checkpoints afterwards with 'steerclear curve'."
+        )
+    while_training = _while_training(recipe)
+    panel = panel_of(while_training, say)
 
     def at_step(model: Any, tokenizer: Any, folder: Path, step: int) -> None:
         # The folder's answers are this step's of this run, as a run's training is repeated to the bit.
-        answering = local_answering(_unpaged(recipe), model, tokenizer, f"step {step}")
-        evaluate_model(recipe, answering, panel, folder, say)
+        answering = local_answering(while_training, model, tokenizer, f"step {step}")
+        evaluate_model(while_training, answering, panel, folder, say)
 
     return at_step
 
 
-def _unpaged(recipe: Recipe) -> Recipe:
-    """Return the recipe for a model in training, whose attention must not be changed as continuous batching does."""
-    generation = replace(recipe.evaluation.generation, cache="dynamic")
-    return replace(recipe, evaluation=replace(recipe.evaluation, generation=generation))
+def _while_training(recipe: Recipe) -> Recipe:
+    """Return the recipe for a model in training: prompts to answer only, and an attention that is left as it is."""
+    evaluation = recipe.evaluation
+    suites = [suite for suite in evaluation.suites if suite.metric in PROMPT_METRICS]
+    generation = replace(evaluation.generation, cache="dynamic")
+    return replace(recipe, evaluation=replace(evaluation, suites=suites, generation=generation, win_rate=None))
 
 
 def _evaluate_subject(recipe: Recipe, subject: Subject, panel: Panel, say: Say) -> dict[str, Any]:
@@ -130,7 +151,8 @@ def _evaluate_subject(recipe: Recipe, subject: Subject, panel: Panel, say: Say) 
         answering = _served(recipe, Endpoint(recipe.model.endpoint))
     else:
         model, tokenizer = load_model(subject.path, subject.adapter, dtype=recipe.model.dtype)
-        answering = local_answering(recipe, model, tokenizer, model_identity(subject.path, subject.adapter))
+        model_id = model_identity(subject.path, subject.adapter, model.dtype)
+        answering = local_answering(recipe, model, tokenizer, model_id)
     return evaluate_model(recipe, answering, panel, subject.folder, say)
 
 
@@ -177,8 +199,7 @@ def evaluate_model(recipe: Recipe, answering: Answering, panel: Panel, folder: P
 
 def _answers(recipe: Recipe, suite: SuiteOptions, answering: Answering, folder: Path) -> list[Generation]:
     prompts = load_suite(suite)
-    template = (suite.card and load_card(suite.card).template) or recipe.data.template
-    rendered = [render_prompt(prompt.prompt, "", template) for prompt in prompts]
+    rendered = [render_prompt(prompt.prompt, "", suite.template or recipe.data.template) for prompt in prompts]
     return answering.answer(prompts, rendered, folder / "generations" / f"{suite.name}.jsonl")
 
 

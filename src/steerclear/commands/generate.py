@@ -29,5 +29,5 @@ def answer_file(
     asked = load_suite(SuiteOptions(name=prompts.stem, path=str(prompts), limit=limit))
     rendered = [render_prompt(prompt.prompt, "", template) for prompt in asked]
     loaded, tokenizer = load_model(model, adapter)
-    model_id = model_identity(model, adapter)
+    model_id = model_identity(model, adapter, loaded.dtype)
     return generate(loaded, tokenizer, asked, rendered, options, output, model_id=model_id)

@@ -81,7 +81,12 @@ def _classifier(options: JudgeOptions, say: Say) -> HarmJudge:
             )
         say(f"fitting the harm judge on {options.fit_on} ...")
         classifier.fit(classifier.read_rows(Path(options.fit_on))).save(file)
-    return classifier.ClassifierJudge.load(file)
+    judge = classifier.ClassifierJudge.load(file)
+    fit_on = Path(options.fit_on) if options.fit_on is not None else file
+    rows = classifier.read_rows(fit_on) if fit_on != file and fit_on.is_file() else None
+    if rows is not None and judge.identity["rows_sha256"] != classifier.rows_hash(rows):
+        say(f"note: {file} was fitted on other rows than {fit_on} has now. Remove it to fit it again.")
+    return judge
 
 
 def errors_on(judge: HarmJudge, labelled: Path) -> JudgeErrors:

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from steerclear.commands.recipe import Recipe
+from steerclear.commands.train import training_arguments
 from steerclear.endpoint import Endpoint
-from steerclear.evaluation.cards import load_card
 from steerclear.evaluation.suites import SuiteOptions, load_rows
 from steerclear.records import Generation, sha256_of, to_dict, write_json
 
@@ -44,6 +44,9 @@ def measure_quality(
         figures |= _choices(by_metric["multiple_choice"], weights, model_id, folder)
         for suite in by_metric["perplexity"]:
             figures[suite.name] = _perplexity(recipe, suite, weights, model_id, folder / f"{suite.name}.json")
+    if by_metric["win_rate"] and recipe.evaluation.win_rate is None:
+        names = ", ".join(suite.name for suite in by_metric["win_rate"])
+        say(f"no win rate for {names}, whose answers are written only: evaluation.win_rate names no annotator.")
     if recipe.evaluation.win_rate is not None:
         for suite in by_metric["win_rate"]:
             figures[suite.name] = _win_rate(recipe, answers[suite.name], model_id, folder / suite.name)
@@ -82,8 +85,7 @@ def _perplexity(
     from steerclear.evaluation.perplexity import perplexity
 
     rows = load_rows(suite)
-    max_length = recipe.training.get("max_length")
-    template = (suite.card and load_card(suite.card).template) or recipe.data.template
+    max_length, template = training_arguments(recipe).max_length, suite.template or recipe.data.template
     identity = sha256_of([model_id, template, max_length, [to_dict(row) for row in rows]])
     known = next(iter(_read([file])), {})
     if known.get("identity") == identity:

@@ -34,6 +34,10 @@ class ModelOptions:
     def __post_init__(self) -> None:
         if bool(self.path) == (self.endpoint is not None):
             raise ConfigError("path, endpoint: give one of the two: a folder or Hub name, or a served model.")
+        if self.endpoint is not None and (self.adapter is not None or self.dtype != "auto"):
+            raise ConfigError(
+                "adapter, dtype: are the server's own affair where model.endpoint is given; leave them out."
+            )
         if self.dtype not in ("auto", *DTYPES):
             raise ConfigError(one_of("dtype", self.dtype, ("auto", *DTYPES)))
 
@@ -91,6 +95,10 @@ class JudgeOptions:
             raise ConfigError(f"got {' and '.join(self.kinds())}, allowed: one judge. Others go into second_opinions.")
         if self.fit_on is not None and self.classifier is None:
             raise ConfigError("fit_on: needs 'classifier', the file that is fitted.")
+        if self.labelled is not None and not self.kinds():
+            raise ConfigError("labelled: needs a judge, whose errors are counted on these rows.")
+        if self.labelled is not None and self.labelled == self.fit_on:
+            raise ConfigError("labelled: is fit_on too. A judge errs less on rows that it was fitted on; give others.")
 
     def kinds(self) -> list[str]:
         """Return which kinds of judge are named."""
@@ -144,6 +152,10 @@ class EvaluationOptions:
             problems.append(f"every_steps: got {self.every_steps}, allowed: 1 or more, or null for the end only.")
         if any(not judge.kinds() for judge in self.second_opinions):
             problems.append("second_opinions: one of them names no judge (classifier, reward, guard or moderation).")
+        if any(judge.labelled is not None for judge in self.second_opinions):
+            problems.append(
+                "second_opinions: labelled belongs to the judge that decides the verdicts; leave it out here."
+            )
         names = [suite.name for suite in self.suites]
         problems += [
             f"suites: two are called '{name}'. Give one a name."
@@ -220,7 +232,10 @@ def variants_of(tree: Tree) -> dict[str, Recipe]:
     return recipes
 
 
-def _seeded(variants: Tree, seeds: Sequence[int]) -> Tree:
+def _seeded(variants: Tree, seeds: Any) -> Tree:
+    whole = isinstance(seeds, list) and all(isinstance(seed, int) and not isinstance(seed, bool) for seed in seeds)
+    if not whole or len(set(seeds)) < len(seeds):
+        raise ConfigError(f"seeds: got {seeds!r}, allowed: a list of different whole numbers, such as [0, 1, 2].")
     if not seeds:
         return {name: changes or {} for name, changes in variants.items()}
     return {

@@ -101,9 +101,9 @@ def model_fingerprint(path: str) -> str:
     if not folder.is_dir():
         return path
     parts = {
-        file.name: sha256_of_file(file) if file.suffix == ".json" else _slices_of_file(file)
+        file.name: _slices_of_file(file) if file.suffix in (".safetensors", ".model") else sha256_of_file(file)
         for file in sorted(folder.iterdir())
-        if file.suffix in (".json", ".safetensors", ".model")
+        if file.suffix in (".json", ".safetensors", ".model", ".jinja", ".txt")
     }
     return sha256_of(parts)
 
@@ -118,9 +118,9 @@ def _slices_of_file(file: Path, slices: int = 64, size: int = 2**20) -> str:
     return digest.hexdigest()
 
 
-def model_identity(path: str, adapter: str | None) -> str:
-    """Return what names a model's answers: the fingerprint of the model, and of the adapter on it."""
-    return model_fingerprint(path) + (f"+{model_fingerprint(adapter)}" if adapter else "")
+def model_identity(path: str, adapter: str | None, dtype: object) -> str:
+    """Return what names a model's answers: the fingerprint of the model, of the adapter on it, and its weights' type."""
+    return model_fingerprint(path) + (f"+{model_fingerprint(adapter)}" if adapter else "") + f" {dtype}"
 
 
 def save_weights(model: Any, tokenizer: Any, folder: Path) -> Path:

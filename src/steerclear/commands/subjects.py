@@ -45,11 +45,27 @@ def subject_of(recipe: Recipe, checkpoint: str) -> Subject:
         return Subject("endpoint", recipe.model.endpoint.model, None, run.path)
     if checkpoint == "base":
         return Subject("base", recipe.model.path, None, run.path / "base")
-    if checkpoint != "final":
-        name, is_named, folder = checkpoint.partition("=")
-        name, folder = (name, folder) if is_named else (Path(checkpoint).name, checkpoint)
-        return subject_in(recipe, folder, run.path / f"of-{name}", name)
-    return _trained(recipe, run)
+    if checkpoint == "final":
+        return _trained(recipe, run)
+    name, folder = _named(checkpoint)
+    return subject_in(recipe, folder, run.path / f"of-{name}", name)
+
+
+def _named(checkpoint: str) -> tuple[str, str]:
+    """Return name and folder of ``FOLDER``, ``NAME=FOLDER`` or ``NAME=owner/name``; a folder's own name may hold a ``=``."""
+    if Path(checkpoint).is_dir():
+        return Path(checkpoint).resolve().name, checkpoint
+    name, is_named, folder = checkpoint.partition("=")
+    if not is_named:
+        raise ConfigError(
+            f"checkpoint: got '{checkpoint}', which is no folder. Give final, base, a folder, or NAME=FOLDER; an adapter on the "
+            "Hub is NAME=owner/name."
+        )
+    if not name or "/" in name:
+        raise ConfigError(f"checkpoint: got the name '{name}' in '{checkpoint}', allowed: a file name without slashes.")
+    if not Path(folder).is_dir() and (not folder or folder.count("/") != 1 or folder.startswith((".", "/", "~"))):
+        raise ConfigError(f"checkpoint: '{folder}', named {name}, is no folder. Check the path.")
+    return name, folder
 
 
 def subject_in(recipe: Recipe, folder: str, results: Path, name: str) -> Subject:

@@ -72,6 +72,10 @@ def train(recipe: Recipe, prompts: Sequence[Prompt], say: Say, along: Along | No
     """
     if not recipe.model.path:
         raise ConfigError("model.path: is missing. A served model can be evaluated, only a local one trained.")
+    if recipe.model.adapter is not None:
+        raise ConfigError(
+            "model.adapter: is evaluated, not trained further. Merge it into its base first, or leave it out."
+        )
     arguments = training_arguments(recipe)
     prepared = prepare_data(recipe.data, prompts)
     for message in prepared.messages:

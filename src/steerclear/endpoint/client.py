@@ -41,6 +41,11 @@ Result = TypeVar("Result")
 class Failure(ModelError):  # noqa: N818 (also a result)
     """A request without a usable answer. Its text is the reason."""
 
+    def __init__(self, reason: str, *, passes: bool = True) -> None:
+        super().__init__(reason)
+        self.passes = passes
+        """Whether the same request may do better later. False: the server will not answer it."""
+
 
 class Endpoint:
     """A server to ask. Its methods are coroutines; `map` runs them, several at a time, for callers that are not.
@@ -217,7 +222,7 @@ class Endpoint:
             return self._broken
         if not fault.passes:
             self._lost = 0
-            return Failure(reason)
+            return Failure(reason, passes=False)
         reason += f" ({tries} {'try' if tries == 1 else 'tries'})"
         self._lost += 1
         if self._lost >= LOST_IN_A_ROW:

@@ -38,31 +38,29 @@ class PickLimits:
 def pick(checkpoints: Sequence[Checkpoint], limits: PickLimits) -> Checkpoint | None:
     """Return the safest checkpoint within the limits: the lowest rate of harmful answers; None where none is within them.
 
-    Among equally safe ones the one that refuses less, then the earlier one. The base model is not a choice.
+    Among equally safe ones the one that refuses less, then the earlier one. What has no weights of its own (the base model) is no
+    choice, nor is a checkpoint that lacks one of the rates.
 
     Raises:
-        DataError: a rate that the choice needs is not there: no harmful or no benign prompts, or fewer than two scored answers.
+        DataError: none has the rates: there are no harmful or no benign prompts, or fewer than two scored answers.
     """
-    trained = [checkpoint for checkpoint in checkpoints if checkpoint.path]
-    rates = [(_rates(checkpoint), checkpoint) for checkpoint in trained]
+    rated = [(rates, c) for c in checkpoints if c.path and (rates := _rates(c)) is not None]
+    if not rated:
+        raise DataError(
+            "no checkpoint can be picked: a choice needs weights other than the base's, and rates of harmful, degenerate and "
+            "refused answers. Set a judge, and suites with harmful and with benign prompts, such as {card: xstest}."
+        )
     within = [
         (harmful, refused, checkpoint.step, checkpoint)
-        for (harmful, degenerate, refused), checkpoint in rates
+        for (harmful, degenerate, refused), checkpoint in rated
         if degenerate <= limits.degenerate and refused <= limits.over_refusal
     ]
     return min(within, key=lambda entry: entry[:3])[3] if within else None
 
 
-def _rates(checkpoint: Checkpoint) -> tuple[float, float, float]:
+def _rates(checkpoint: Checkpoint) -> tuple[float, float, float] | None:
     harmful, benign = checkpoint.scores["harmful_prompts"], checkpoint.scores["benign_prompts"]
     if harmful is None or benign is None:
-        raise DataError(
-            f"step {checkpoint.step}: choosing a checkpoint needs harmful and benign prompts, and the suites have only "
-            f"{'benign' if harmful is None else 'harmful'} ones. Add a suite such as {{card: xstest}}."
-        )
+        return None
     rates = (harmful["harmful"]["rate"], harmful["degenerate"]["rate"], benign["refused"]["rate"])
-    if None in rates:
-        raise DataError(
-            f"step {checkpoint.step}: fewer than two scored answers, so no rates to choose by. Set a judge."
-        )
-    return rates
+    return None if None in rates else rates

@@ -11,6 +11,9 @@ from steerclear.evaluation.seeds import Outcomes, OverSeeds, difference_over_see
 from steerclear.evaluation.suites import KIND
 from steerclear.records import Verdict
 
+Key = tuple[str, str]
+"""Suite and id of a prompt."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class SeedFigures:
@@ -22,39 +25,45 @@ class SeedFigures:
     rate: OverSeeds
     baseline: str
     difference: OverSeeds | None
-    """Less the baseline's rate. None for the baseline itself, or where the two have other numbers of seeds."""
+    """Less the baseline's rate, over the seeds that both have. None for the baseline itself, or without a common seed."""
 
 
-def over_seeds(configurations: Mapping[str, Sequence[Sequence[Verdict]]]) -> list[SeedFigures]:
+def over_seeds(configurations: Mapping[str, Mapping[int, Sequence[Verdict]]]) -> list[SeedFigures]:
     """Return every configuration's figures, the first configuration being the baseline.
 
     Args:
-        configurations: name -> the verdicts of each of its seeds. Prompts that a run was not asked count as unscored.
+        configurations: name -> seed -> the verdicts of that run. Prompts that a run was not asked count as unscored. Differences
+            are over the seeds that both have.
     """
     baseline = next(iter(configurations))
     figures = []
     for metric in RESPECTS:
-        held = {name: [_held(verdicts, metric) for verdicts in runs] for name, runs in configurations.items()}
-        asked = sorted({key for runs in held.values() for run in runs for key in run})
+        held = {
+            name: {seed: _held(verdicts, metric) for seed, verdicts in runs.items()}
+            for name, runs in configurations.items()
+        }
+        asked = sorted({key for runs in held.values() for run in runs.values() for key in run})
         if not asked:
             continue
-        outcomes: dict[str, Outcomes] = {
-            name: [[run.get(key) for key in asked] for run in runs] for name, runs in held.items()
-        }
-        for name, own in outcomes.items():
-            paired = name != baseline and len(own) == len(outcomes[baseline])
+        for name, runs in held.items():
+            common = [seed for seed in runs if seed in held[baseline]] if name != baseline else []
+            own, theirs = _outcomes(runs, common, asked), _outcomes(held[baseline], common, asked)
             figures.append(
                 SeedFigures(
                     configuration=name,
                     metric=metric,
-                    rate=rate_over_seeds(own),
+                    rate=rate_over_seeds(_outcomes(runs, list(runs), asked)),
                     baseline=baseline,
-                    difference=difference_over_seeds(own, outcomes[baseline]) if paired else None,
+                    difference=difference_over_seeds(own, theirs) if common else None,
                 )
             )
     return figures
 
 
-def _held(verdicts: Sequence[Verdict], respect: str) -> dict[tuple[str, str], bool | None]:
+def _outcomes(runs: Mapping[int, Mapping[Key, bool | None]], seeds: Sequence[int], asked: Sequence[Key]) -> Outcomes:
+    return [[runs[seed].get(key) for key in asked] for seed in seeds]
+
+
+def _held(verdicts: Sequence[Verdict], respect: str) -> dict[Key, bool | None]:
     kind, metric = RESPECTS[respect]
     return {(v.suite, v.id): HOLDS[metric](v) for v in verdicts if v.tags.get(KIND) == kind}

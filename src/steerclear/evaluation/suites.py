@@ -13,6 +13,11 @@ from steerclear.errors import ConfigError, DataError, one_of
 from steerclear.evaluation.cards import KINDS, PROMPT_METRICS, Card, card_files, is_card_file, load_card
 from steerclear.records import Prompt, Row, read_jsonl
 
+ORDINARY = "ordinary"
+"""Kind of the prompts of suites about usefulness: nobody would refuse them, so they would only thin out over-refusal."""
+
+ORDINARY_METRICS = ("helpfulness", "win_rate")
+
 GROUP, KIND = "group", "kind"
 """Tags of a prompt: its group within the suite, and whether it is a harmful or a benign prompt."""
 
@@ -66,6 +71,11 @@ class SuiteOptions:
             raise ConfigError(f"data: is missing; name the folder that {card.files[0].path} lies in.")
         if not self.name:
             object.__setattr__(self, "name", card.name)
+
+    @property
+    def template(self) -> str | None:
+        """The card's template. None: the recipe's."""
+        return None if self.card is None else load_card(self.card).template
 
     @property
     def metric(self) -> str:
@@ -174,7 +184,7 @@ def _prompt(place: str, name: str, value: dict[str, Any], options: SuiteOptions,
     if not isinstance(text, str | list) or not text:
         raise DataError(f"{place}: no {missing}: got the fields {', '.join(value) or 'none'}.")
     form = card or options
-    tags = {KIND: form.kind}
+    tags = {KIND: ORDINARY if card is not None and card.metric in ORDINARY_METRICS else form.kind}
     if form.by is not None:
         if value.get(form.by) is None:
             raise DataError(f"{place}: no '{form.by}', the field of 'by': got the fields {', '.join(value)}.")

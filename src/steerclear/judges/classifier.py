@@ -150,6 +150,11 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
+def rows_hash(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return what a fit depends on, as a hash; a judge's ``identity["rows_sha256"]``."""
+    return sha256_of([[row["prompt"], row["response"], row["is_safe"], row.get("label_by")] for row in rows])
+
+
 def fit(rows: Sequence[Mapping[str, Any]], options: FitOptions | None = None) -> ClassifierJudge:
     """Fit the classifier on labelled rows (see `read_rows`) and set its threshold.
 
@@ -189,9 +194,7 @@ def fit(rows: Sequence[Mapping[str, Any]], options: FitOptions | None = None) ->
     identity = {
         "format": FORMAT,
         "rows": len(rows),
-        "rows_sha256": sha256_of(
-            [[row["prompt"], row["response"], row["is_safe"], row.get("label_by")] for row in rows]
-        ),
+        "rows_sha256": rows_hash(rows),
         "options": asdict(options),
         "threshold": _best_threshold(harmful, unseen, trust),
         "cv_auroc": auroc,

@@ -10,7 +10,7 @@ from typing import Protocol
 from steerclear.judges.base import HarmJudge, HarmScore, Unscored, score_each
 from steerclear.judges.degeneracy import degeneracy
 from steerclear.judges.refusal import is_refusal
-from steerclear.records import Generation, Verdict, text_of
+from steerclear.records import FAILURE, Generation, Verdict, text_of
 
 NO_JUDGE = "no harm judge"
 
@@ -98,6 +98,8 @@ def _degeneracy_by_suite(
 def _verdict(
     generation: Generation, harm: HarmScore | Unscored, kind: str | None, refusal: _Refusal, judge: str
 ) -> Verdict:
+    if generation.finish == "failed":
+        harm = Unscored(f"no answer: {generation.tags.get(FAILURE, 'unknown')}")
     scored = harm if isinstance(harm, HarmScore) else None
     if isinstance(harm, Unscored):
         outcome, reason = "unscored", harm.reason
@@ -112,10 +114,10 @@ def _verdict(
         reason=reason,
         flagged=None if scored is None else scored.flagged,
         harm_score=None if scored is None else scored.score,
-        refused=refusal.refused,
+        refused=None if generation.finish == "failed" else refusal.refused,
         judge=judge,
         tags=generation.tags,
         refusal=refusal.kind,
         refusal_judge=refusal.judge,
-        truncated=generation.finish == "length",
+        truncated=None if generation.finish == "failed" else generation.finish == "length",
     )

@@ -114,8 +114,9 @@ def comparison_markdown(runs: Sequence[RunScores]) -> str:
     for number, run in enumerate(runs):
         rates = [NO_VALUE if rate is None else cell_text(rate) for rate in headline_rates(run)]
         lines.append([markdown_cell(run.name), *rates, unscored(run), *(values[number] for _, values in extra)])
-    notes = "".join(f"\n{visible(note)}\n" for note in warnings_on(runs))
-    return markdown_table(lines) + notes
+    judges = sorted({judge for run in runs for judge in run.scores["judges"]})
+    notes = [f"95 % Wilson intervals; judged by {', '.join(judges)}.", *warnings_on(runs)]
+    return markdown_table(lines) + "".join(f"\n{visible(note)}\n" for note in notes)
 
 
 def comparison_table(runs: Sequence[RunScores]) -> Table:

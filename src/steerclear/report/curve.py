@@ -15,6 +15,7 @@ from steerclear.evaluation.scores import METRICS, POOLS, cell_text
 from steerclear.report.comparison import COLUMNS, NO_VALUE, RunScores, cells, headline_rates
 from steerclear.report.markdown import markdown_table
 from steerclear.report.plane import ticks
+from steerclear.report.sanitize import visible
 
 WIDTH, HEIGHT = 920, 400
 LEFT, RIGHT, TOP, BOTTOM = 56, 470, 24, 330
@@ -36,7 +37,8 @@ def curve_markdown(checkpoints: Sequence[Checkpoint], picked: Checkpoint | None)
         rates = headline_rates(RunScores(name=str(checkpoint.step), scores=checkpoint.scores))
         step = f"**{checkpoint.step}**" if checkpoint is picked else str(checkpoint.step)
         lines.append([step, *(NO_VALUE if rate is None else cell_text(rate) for rate in rates)])
-    return markdown_table(lines)
+    judges = sorted({judge for checkpoint in checkpoints for judge in checkpoint.scores["judges"]})
+    return markdown_table(lines) + f"\n95 % Wilson intervals; judged by {visible(', '.join(judges))}.\n"
 
 
 def curve_csv(checkpoints: Sequence[Checkpoint]) -> str:

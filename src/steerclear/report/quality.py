@@ -63,13 +63,18 @@ QUALITY_TEXTS: dict[str, dict[str, Callable[[dict[str, Any]], str]]] = {
         "accuracy": lambda f: cell_text(f["acc"]),
         "accuracy by length": lambda f: cell_text(f["acc_norm"]) if f["acc_norm"] else NO_VALUE,
     },
-    "perplexity": {"perplexity": lambda f: _interval(f["perplexity"], f["lower"], f["upper"])},
+    "perplexity": {
+        "perplexity": lambda f: f"{_interval(f['perplexity'], f['lower'], f['upper'])}, {f['rows']} rows",
+    },
     "win_rate": {
         "win rate": lambda f: _interval(f["win_rate"], f["lower"], f["upper"], "%"),
+        "pairs; unscored; missing": lambda f: f"{f['n']}; {f['unscored']}; {f['missing']}",
         "win rate at equal length": lambda f: _interval(
             f["length_controlled_win_rate"], f["lc_lower"], f["lc_upper"], "%"
         ),
         "same choice in both orders": lambda f: _interval(f["consistency"], None, None, "%"),
+        "choice of the first place": lambda f: _interval(f["first_position_rate"], None, None, "%"),
+        "annotator": lambda f: f["annotator"],
     },
 }
 """Metric -> what is told of it, and how."""
