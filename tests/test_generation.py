@@ -189,11 +189,21 @@ def test_messages_without_a_chat_template_are_refused(run: Any, tokenizer: Any, 
         run(GREEDY, PROMPTS[:1], rendered=[[{"role": "user", "content": "hi"}]])
 
 
-def test_a_prompt_over_the_context_is_refused_before_anything_is_written(run: Any, tmp_path: Path) -> None:
-    path = tmp_path / "long.jsonl"
-    prompts = [PROMPTS[0], Prompt(id="endless", suite="s", prompt="a" + " bread" * 249)]
-    with pytest.raises(DataError, match=r"'endless' has 251 tokens.*max_new_tokens 12.*context of 256.*Lower .* to 5"):
-        run(GREEDY, prompts, path=path)
+ENDLESS = Prompt(id="endless", suite="s", prompt="a" + " bread" * 249, tags={"n": "9"})
+
+
+def test_a_prompt_over_the_context_gets_no_answer_and_says_why(run: Any, caplog: Any) -> None:
+    answers = run(GREEDY, [PROMPTS[0], ENDLESS, PROMPTS[1]])
+    assert [answers[0], answers[2]] == run(GREEDY, PROMPTS[:2])
+    reason = "the prompt has 251 tokens, which with max_new_tokens 12 is over the model's context of 256"
+    assert (answers[1].response, answers[1].finish) == ("", "failed")
+    assert answers[1].tags == {"n": "9", "failure": reason}
+    assert "1 of 3 prompts get no answer: 'endless' has 251 tokens" in caplog.text
+
+
+def test_where_most_prompts_are_too_long_nothing_is_written(run: Any, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"2 of 3 prompts are too long: 'endless' has 251 tokens.*Lower max_new_tokens"):
+        run(dataclasses.replace(GREEDY, max_new_tokens=250), [ENDLESS, *PROMPTS[2:4]], path=tmp_path / "long.jsonl")
     assert not list(tmp_path.iterdir())
 
 

@@ -6,10 +6,10 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from steerclear.endpoint import Endpoint, Failure, Reply
+from steerclear.endpoint import Endpoint, Reply
 from steerclear.errors import ConfigError, ModelError
-from steerclear.generation import GenerationOptions, fill_file
-from steerclear.records import FAILURE, Generation, Messages, Prompt, sha256_of
+from steerclear.generation import GenerationOptions, fill_file, unanswered
+from steerclear.records import Generation, Messages, Prompt, sha256_of
 
 
 def generate_from_endpoint(
@@ -60,7 +60,7 @@ def generate_from_endpoint(
             elif result.passes:
                 failures.append(str(result))
             else:
-                yield [_unanswered(todo[place], result)]
+                yield [unanswered(todo[place], str(result))]
         if failures:
             reasons = "; ".join(f"{count} x {reason}" for reason, count in Counter(failures).most_common(3))
             raise ModelError(
@@ -84,14 +84,6 @@ async def _reply(endpoint: Endpoint, text: str | Messages, prompt_id: str, optio
     return await endpoint.chat(
         text, max_tokens=options.max_new_tokens, temperature=options.temperature, top_p=top_p, seed=seed
     )
-
-
-def _unanswered(prompt: Prompt, failure: Failure) -> Generation:
-    """Return the record of a prompt that the server will never answer, such as one that its content filter stops."""
-    return Generation(
-        id=prompt.id, suite=prompt.suite, prompt=prompt.prompt, response="", finish="failed", tokens=0,
-        tags=prompt.tags | {FAILURE: str(failure)},
-    )  # fmt: skip
 
 
 def _record(prompt: Prompt, reply: Reply) -> Generation:

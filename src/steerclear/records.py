@@ -70,8 +70,8 @@ class Generation:
     prompt: str | Messages
     response: str
     finish: str
-    """``eos`` (the model ended its answer), ``length`` (it was cut at the token limit) or ``failed`` (an endpoint will not
-    answer; the tag `FAILURE` says why)."""
+    """``eos`` (the model ended its answer), ``length`` (it was cut at the token limit) or ``failed`` (the prompt
+    is too long, or an endpoint will not answer; the tag `FAILURE` says why)."""
     tokens: int
     """Number of new tokens, without the end-of-sequence token."""
     tags: dict[str, str] = field(default_factory=dict)

@@ -5,8 +5,8 @@ belongs to the prompt alone (its id and the seed), so neither the batch nor a re
 rounding of the model's own arithmetic.
 """
 
-from steerclear.generation.answers import fill_file, finished, generate
+from steerclear.generation.answers import fill_file, finished, generate, unanswered
 from steerclear.generation.decoding import SeededSampling
 from steerclear.generation.options import GenerationOptions
 
-__all__ = ["GenerationOptions", "SeededSampling", "fill_file", "finished", "generate"]
+__all__ = ["GenerationOptions", "SeededSampling", "fill_file", "finished", "generate", "unanswered"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,9 +20,10 @@ from rich.progress import (
 )
 
 from steerclear.errors import DataError
-from steerclear.generation.decoding import Decoder, batches, check_lengths, encode
+from steerclear.generation.decoding import Decoder, batches, encode, too_long
 from steerclear.generation.options import SPEED_ONLY, GenerationOptions
 from steerclear.records import (
+    FAILURE,
     SCHEMA_VERSION,
     Generation,
     JsonlAppender,
@@ -34,6 +36,8 @@ from steerclear.records import (
     write_json,
     write_jsonl,
 )
+
+logger = logging.getLogger(__name__)
 
 
 def generate(
@@ -49,6 +53,8 @@ def generate(
 ) -> list[Generation]:
     """Answer every prompt and write the answers to ``path``, in the prompts' order.
 
+    A prompt that does not fit into the model's context is never cut: its record says why there is no answer.
+
     Finished batches are on disk at once, so a run that was killed continues where it was: call it again with the same
     arguments. A sidecar ``<path>.meta.json`` says what the file belongs to.
 
@@ -63,20 +69,32 @@ def generate(
         progress: show a bar on standard error, if that is a terminal.
 
     Raises:
-        DataError: two prompts share an id, a prompt does not fit into the model's context together with
+        DataError: two prompts share an id, more than half of the prompts do not fit into the model's context together with
             ``max_new_tokens``, or the file belongs to other prompts, options or another model.
         ModelError: the tokenizer has no chat template but a prompt has messages, or the GPU's memory is exhausted.
         StorageError: the file cannot be written.
     """
     encoded = {p.id: encode(tokenizer, text, p.id) for p, text in zip(prompts, rendered, strict=True)}
-    check_lengths(encoded, options, getattr(model.config, "max_position_embeddings", None))
+    left_out = too_long(encoded, options, getattr(model.config, "max_position_embeddings", None))
+    if left_out:
+        name, reason = next(iter(left_out.items()))
+        logger.warning("%d of %d prompts get no answer: '%s' has %s.", len(left_out), len(prompts), name, reason)
     decoder = Decoder(model, tokenizer, options)
 
     def answer(todo: Sequence[Prompt]) -> Iterator[list[Generation]]:
-        for batch in batches(todo, encoded, options):
+        yield [unanswered(prompt, f"the prompt has {left_out[prompt.id]}") for prompt in todo if prompt.id in left_out]
+        for batch in batches([prompt for prompt in todo if prompt.id not in left_out], encoded, options):
             yield decoder.answer(batch, [encoded[prompt.id] for prompt in batch])
 
     return fill_file(prompts, rendered, options, path, answer, model_id=model_id, progress=progress)
+
+
+def unanswered(prompt: Prompt, reason: str) -> Generation:
+    """Return the record of a prompt that gets no answer."""
+    return Generation(
+        id=prompt.id, suite=prompt.suite, prompt=prompt.prompt, response="", finish="failed", tokens=0,
+        tags=prompt.tags | {FAILURE: reason},
+    )  # fmt: skip
 
 
 def fill_file(

@@ -176,17 +176,26 @@ def encode(tokenizer: Any, text: str | Messages, prompt_id: str) -> list[int]:
     return tokenizer(rendered, add_special_tokens=False)["input_ids"]
 
 
-def check_lengths(encoded: dict[str, list[int]], options: GenerationOptions, context: int | None) -> None:
-    longest = max(encoded, key=lambda prompt_id: len(encoded[prompt_id]), default=None)
-    if longest is None or context is None:
-        return
-    length, room = len(encoded[longest]), context - options.max_new_tokens
-    if length > room:
-        shorter = f"Lower max_new_tokens to {context - length} or leave" if length < context else "Leave"
+def too_long(encoded: dict[str, list[int]], options: GenerationOptions, context: int | None) -> dict[str, str]:
+    """Return prompt id -> what is too long, for the prompts that do not fit into the model's context with their answers.
+
+    Raises:
+        DataError: this is more than half of them, so more likely ``max_new_tokens`` is at fault.
+    """
+    if context is None:
+        return {}
+    found = {
+        name: f"{len(ids)} tokens, which with max_new_tokens {options.max_new_tokens} is over the model's context of {context}"
+        for name, ids in encoded.items()
+        if len(ids) + options.max_new_tokens > context
+    }
+    if 2 * len(found) > len(encoded):
+        name, reason = max(found.items(), key=lambda item: len(encoded[item[0]]))
         raise DataError(
-            f"prompt '{longest}' has {length} tokens, which with max_new_tokens {options.max_new_tokens} is over the "
-            f"model's context of {context}. {shorter} the prompt out; prompts are never cut."
+            f"{len(found)} of {len(encoded)} prompts are too long: '{name}' has {reason}. Lower max_new_tokens, or leave long "
+            "prompts out; prompts are never cut."
         )
+    return found
 
 
 def batches(prompts: Sequence[Prompt], encoded: dict[str, list[int]], options: GenerationOptions) -> list[list[Prompt]]:
