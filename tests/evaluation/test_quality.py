@@ -147,6 +147,28 @@ def test_what_is_known_is_not_run_again(make_llama, tokenizer, suite, monkeypatc
     assert len(calls) == 3
 
 
+def test_a_killed_task_asks_nothing_twice(make_llama, tokenizer, suite, tmp_path):
+    model, requests = make_llama().eval(), tmp_path / "requests.sqlite"
+    shown = []
+
+    def watch(_, arguments, keywords):
+        shown.append(len(keywords["input_ids"] if "input_ids" in keywords else arguments[0]))
+        if len(shown) == 6:
+            raise KeyboardInterrupt
+
+    watching = model.register_forward_pre_hook(watch, with_kwargs=True)
+    asked = {"model_id": "m", "batch_size": 1, "requests": requests}
+    with pytest.raises(KeyboardInterrupt):
+        evaluate_tasks(model, tokenizer, [suite("piqa")], **asked)
+    assert requests.is_file()
+    resumed = evaluate_tasks(model, tokenizer, [suite("piqa")], **asked)
+    # Twelve choices one at a time; five were done, the sixth was under way. The unfinished writes of a kill are a few at most.
+    assert 12 <= len(shown) <= 14
+    assert not requests.exists()
+    watching.remove()
+    assert resumed == evaluate_tasks(model, tokenizer, [suite("piqa")], model_id="m")
+
+
 def test_an_adapter_a_limit_and_a_single_document(make_llama, tokenizer, suite):
     torch.manual_seed(1)
     adapted = get_peft_model(make_llama(3), LoraConfig(target_modules=["q_proj"], init_lora_weights=False))

@@ -65,6 +65,7 @@ def _choices(suites: Sequence[SuiteOptions], weights: tuple[Any, Any], model_id:
         suites,
         model_id=model_id,
         known=known,
+        requests=folder / f"requests-{sha256_of(model_id)[:12]}.sqlite",
         keep=lambda result: write_json(folder / f"{result.suite}.json", asdict(result)),
     )
     shown = ("n", "cut", "task", "task_version", "harness")

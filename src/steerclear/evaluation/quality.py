@@ -82,6 +82,7 @@ def evaluate_tasks(
     model_id: str,
     batch_size: int = 16,
     known: Iterable[TaskResult] = (),
+    requests: Path | None = None,
     keep: Callable[[TaskResult], None] | None = None,
 ) -> list[TaskResult]:
     """Return a model's accuracy on multiple-choice tasks, without examples in the prompt (zero-shot).
@@ -96,6 +97,8 @@ def evaluate_tasks(
         model_id: what names these weights.
         batch_size: sequences in a batch. Changes speed and memory only.
         known: results of an earlier run; those that would come out again are taken over.
+        requests: a file that keeps the likelihoods of an unfinished task, for these weights alone, so that a killed run asks the
+            model nothing twice; it is removed when all tasks are done.
         keep: called with each new result as soon as it is there.
 
     Raises:
@@ -128,10 +131,14 @@ def evaluate_tasks(
                 results.append(earlier[identity])
                 continue
             harness = harness or HFLM(pretrained=model, tokenizer=tokenizer, batch_size=batch_size)
-            result = TaskResult(**about, identity=identity, **_run(harness, config, documents))
+            with _remembering(harness, requests) as remembering:
+                figures = _run(remembering, config, documents)
+            result = TaskResult(**about, identity=identity, **figures)
             if keep is not None:
                 keep(result)
             results.append(result)
+    if requests is not None:
+        requests.unlink(missing_ok=True)
     return results
 
 
@@ -141,6 +148,22 @@ def _card(options: SuiteOptions) -> Card:
         found = "a file of prompts" if card is None else f"the metric {card.metric}"
         raise ConfigError(f"{options.name}: got {found}, expected a card of the metric multiple_choice.")
     return card
+
+
+@contextmanager
+def _remembering(harness: Any, requests: Path | None) -> Iterator[Any]:
+    """Let the harness look up in a file what it asks the model, and write down what it learns."""
+    if requests is None:
+        yield harness
+        return
+    from lm_eval.api.model import CacheHook, CachingLM
+
+    remembering = CachingLM(harness, str(requests))
+    try:
+        yield remembering
+    finally:
+        harness.set_cache_hook(CacheHook(None))
+        remembering.dbdict.close()
 
 
 @contextmanager
