@@ -318,6 +318,18 @@ def test_one_bad_model_does_not_stop_the_others(
     assert (code, "failed: broken: model" in err, "run (base)" in out) == (1, True, True)
 
 
+def test_a_suite_that_is_not_there_is_told_before_anything_is_asked(
+    steerclear: Run, judged: dict[str, Any], suite: str, tmp_path: Path
+) -> None:
+    for card in ("xstest", "boolq", "alpaca_heldout"):
+        suites = [*json.loads(suite), {"card": card, "data": str(tmp_path)}]
+        code, _, err = steerclear(
+            "evaluate", "--checkpoint", "base", **judged | {"evaluation.suites": json.dumps(suites)}
+        )
+        assert (code, "No such file" in err) == (2, True), err
+        assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize(
     ("checkpoint", "message"),
     [

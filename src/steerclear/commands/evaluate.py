@@ -19,6 +19,7 @@ from steerclear.endpoint import Endpoint
 from steerclear.endpoint_generation import generate_from_endpoint
 from steerclear.errors import ConfigError, SteerClearError
 from steerclear.evaluation.cards import PROMPT_METRICS
+from steerclear.evaluation.quality import check_documents
 from steerclear.evaluation.scores import score
 from steerclear.evaluation.suites import SuiteOptions, load_rows, load_suite
 from steerclear.generation import generate
@@ -114,8 +115,17 @@ def panel_of(recipe: Recipe, say: Say) -> Panel:
 
 
 def _check_suites(recipe: Recipe) -> None:
+    """Find a wrong suite before anything is asked.
+
+    Raises:
+        SteerClearError: there is none, or a file is missing, wrong, or not its card's.
+    """
     if not recipe.evaluation.suites:
         raise ConfigError("evaluation.suites: is empty; name at least one file of prompts, or a card.")
+    evaluation_prompts(recipe)
+    for suite in recipe.evaluation.suites:
+        if suite.metric == "multiple_choice":
+            check_documents(suite)
 
 
 def evaluate_along(recipe: Recipe, say: Say) -> Callable[[Any, Any, Path, int], None] | None:

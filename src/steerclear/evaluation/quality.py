@@ -142,6 +142,15 @@ def evaluate_tasks(
     return results
 
 
+def check_documents(options: SuiteOptions) -> None:
+    """Find what is wrong with a suite's documents, without a model.
+
+    Raises:
+        ConfigError, DataError: as `evaluate_tasks`.
+    """
+    _documents(options, _card(options))
+
+
 def _card(options: SuiteOptions) -> Card:
     card = None if options.card is None else load_card(options.card)
     if card is None or card.metric != "multiple_choice":
