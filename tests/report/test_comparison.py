@@ -148,6 +148,18 @@ def test_the_page_shows_the_figures() -> None:
     assert "Example answers" not in page.words
 
 
+def test_the_page_shows_what_the_models_still_can() -> None:
+    named = [run("<b>sft", SFT), run("steered", STEERED)]
+    assert "What is still there" not in comparison_page(named)
+    figures = {"metric": "perplexity", "perplexity": 20.04, "lower": 19.0, "upper": 21.5, "rows": 500}
+    named[1].scores["quality"] = {"alpaca<i>": figures}
+    page = comparison_page(named)
+    assert "What is still there" in page
+    assert "20.0 (19.0-21.5), 500 rows" in page
+    assert "alpaca&lt;i&gt;: perplexity" in page
+    assert "<i>" not in page
+
+
 def test_the_page_asks_for_nothing_and_runs_nothing() -> None:
     page = Page(comparison_page([run("sft", SFT)], {"sft": SFT}))
     assert (

@@ -15,6 +15,7 @@ from steerclear.evaluation.suites import GROUP, KIND
 from steerclear.records import Generation, Verdict, text_of
 from steerclear.report import plane
 from steerclear.report.comparison import COLUMNS, RunScores, cells, extra_columns, headline_rates, unscored, warnings_on
+from steerclear.report.quality import quality_rows
 from steerclear.report.sanitize import visible
 
 OUTCOME_LABELS = {
@@ -74,6 +75,7 @@ def comparison_page(
         extra=extra_columns(runs),
         judges=sorted({judge for run in runs for judge in run.scores["judges"]}),
         warnings=warnings_on(runs),
+        quality=quality_rows(runs),
         plane=plane.trade_off_plane(runs),
         geometry=plane,
         suites=_suites(runs),
