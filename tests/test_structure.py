@@ -78,7 +78,21 @@ def test_every_part_has_a_rule() -> None:
 
 
 @pytest.mark.parametrize(
-    "command", ["", "train", "evaluate", "compare", "generate", "judge", "judge fit", "merge", "demo", "doctor"]
+    "command",
+    [
+        "",
+        "train",
+        "evaluate",
+        "compare",
+        "curve",
+        "generate",
+        "import",
+        "judge",
+        "judge fit",
+        "merge",
+        "demo",
+        "doctor",
+    ],
 )
 def test_help_imports_nothing_heavy(command: str) -> None:
     script = (

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from steerclear import __version__
-from steerclear.errors import SteerClearError
+from steerclear.errors import ConfigError, SteerClearError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -210,6 +210,57 @@ def generate(
     options = build(GenerationOptions, override({}, parse_overrides(context.args)))
     answers = answer_file(model, adapter, prompts, output, template, limit, options)
     typer.echo(f"{len(answers)} answers in {output}")
+
+
+@app.command("import")
+def import_files(
+    files: Annotated[list[Path], typer.Argument(help="CSV, TSV, JSON, JSON Lines or Parquet files.")],
+    output: Annotated[Path | None, typer.Option(help="Folder for the rows; must not exist or be empty.")] = None,
+    mapping: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--map", metavar="FIELD=COLUMN", help="A column that is called otherwise. May be given several times."
+        ),
+    ] = None,
+    safe_values: Annotated[str, typer.Option(help="Labels that mean safe, e.g. ok,fine.")] = "",
+    unsafe_values: Annotated[str, typer.Option(help="Labels that mean unsafe, e.g. toxic,bad.")] = "",
+    only: Annotated[
+        str | None, typer.Option(help="Keep only benign or only unsafe rows; Alpaca rows without a label are such.")
+    ] = None,
+    format: Annotated[str | None, typer.Option(help="Format of the rows, if the columns fit several.")] = None,
+    encoding: Annotated[str | None, typer.Option(help="Encoding of CSV files, e.g. cp1252.")] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Write nothing; show counts and ten redacted rows.")
+    ] = False,
+    reveal: Annotated[bool, typer.Option("--reveal", help="Show the texts of the ten rows of a dry run.")] = False,
+) -> None:
+    """Turn labelled tables or logs (columns prompt, response, is_safe, or others by --map) into row files for recipes."""
+    _quiet_start()
+    from steerclear.commands.import_report import describe, describe_rows
+    from steerclear.commands.import_rows import import_rows, parse_mapping, preview
+    from steerclear.data.columns import ImportOptions
+
+    options = ImportOptions(
+        map=parse_mapping(mapping or ()),
+        safe_values=[word for word in safe_values.split(",") if word.strip()],
+        unsafe_values=[word for word in unsafe_values.split(",") if word.strip()],
+        only=only,
+        format=format,
+        encoding=encoding,
+    )
+    if dry_run:
+        found = preview(files, options)
+        typer.echo(f"{describe(found)}\n{describe_rows(found, reveal=reveal)}")
+        return
+    if output is None:
+        raise ConfigError("import: got neither --output FOLDER nor --dry-run. Give one of them.")
+    if reveal:
+        raise ConfigError(
+            "import: got --reveal without --dry-run. An import shows no rows; leave it out or add --dry-run."
+        )
+    imported = import_rows(files, output, options)
+    typer.echo(describe(imported) if imported else f"{output} holds this import already.")
+    say(f"imported: {output}")
 
 
 @judge_app.command("fit")

@@ -108,13 +108,13 @@ def read_source(
             break
         found = _format_of(raw, found, f"{source}:{line}")
         holds = _holds(where, raw, f"{source}:{line}")
-        row_id = _row_id(raw.get("id"), f"{Path(name).stem}-{line}", line, ids)
+        row_id = make_row_id(raw.get("id"), f"{Path(name).stem}-{line}", line, ids)
         counts["read"] += 1
         place = f"{name}:{line}"
         try:
             if not holds:
                 raise LeftOutError("filtered")
-            row = _row(raw, FORMATS[found], role, row_id, place)
+            row = to_row(raw, FORMATS[found], role, row_id, place)
             _refuse_repeat(row, seen)
         except LeftOutError as reason:
             counts[reason.kind] += 1
@@ -152,7 +152,7 @@ def _open(source: str, split: str) -> tuple[str, str, Iterable[tuple[int, dict[s
     if path.suffix == ".jsonl":
         return path.name, sha256_of_file(path), read_jsonl(path)
     if path.suffix == ".json":
-        return path.name, sha256_of_file(path), _read_json(path)
+        return path.name, sha256_of_file(path), read_json(path)
     if path.is_file() or not _HUB_NAME.fullmatch(source):
         raise DataError(
             f"{source}: got neither a .json or .jsonl file nor a Hub name like owner/name. "
@@ -161,7 +161,12 @@ def _open(source: str, split: str) -> tuple[str, str, Iterable[tuple[int, dict[s
     return source, *_read_hub(source, split)
 
 
-def _read_json(path: Path) -> list[tuple[int, dict[str, Any]]]:
+def read_json(path: Path) -> list[tuple[int, dict[str, Any]]]:
+    """Return ``(number, object)`` of a JSON file that holds a list of objects, numbered from 1.
+
+    Raises:
+        DataError: it is not one.
+    """
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:  # not JSON, or not UTF-8
@@ -210,7 +215,7 @@ def _format_of(raw: dict[str, Any], found: str, place: str) -> str:
     raise DataError(f"{place}: {what}, which fit no format. Allowed: {allowed}. Rename or add fields.")
 
 
-def _row_id(own: object, derived: str, line: int, taken: set[str]) -> str:
+def make_row_id(own: object, derived: str, line: int, taken: set[str]) -> str:
     """Return the row's own id or the derived one, made different from those taken, and take it."""
     usable = isinstance(own, int) or (isinstance(own, str) and own.strip() and is_unicode(own))
     row_id = str(own) if usable else derived
@@ -229,7 +234,12 @@ def _holds(where: Mapping[str, Any], raw: dict[str, Any], place: str) -> bool:
     return all(raw[name] == value for name, value in where.items())
 
 
-def _row(raw: dict[str, Any], kind: Format, role: str, row_id: str, place: str) -> Row:
+def to_row(raw: dict[str, Any], kind: Format, role: str, row_id: str, place: str) -> Row:
+    """Return the row that a raw one of a format is, for its role.
+
+    Raises:
+        LeftOutError: it belongs to the other role, or lacks something.
+    """
     content = kind.content(raw, role)
     if content.label != (role == "benign"):
         raise LeftOutError("other_label")
