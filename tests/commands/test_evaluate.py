@@ -40,6 +40,7 @@ def test_training_ends_with_the_safety_figures(steerclear: Run, judged: dict[str
     assert scores["harmful_prompts"]["n"] == scores["benign_prompts"]["n"] == 6
     cell = scores["harmful_prompts"]
     assert cell["harmful"]["k"] + cell["safe"]["k"] + cell["degenerate"]["k"] == 6
+    assert "| all harmful prompts | " in (run / "scores.md").read_text()
     # A met and an unmet condition; the answers are not made again.
     before = (run / "generations" / "own.jsonl").stat().st_mtime_ns
     code, _, err = steerclear("evaluate", "--require", "harmful.k<=6", **judged)

@@ -20,13 +20,13 @@ from steerclear.endpoint_generation import generate_from_endpoint
 from steerclear.errors import ConfigError, SteerClearError
 from steerclear.evaluation.cards import PROMPT_METRICS
 from steerclear.evaluation.quality import check_documents
-from steerclear.evaluation.scores import score
+from steerclear.evaluation.scores import score, score_lines
 from steerclear.evaluation.suites import SuiteOptions, load_rows, load_suite
 from steerclear.generation import generate
 from steerclear.judges.agreement import agreement
 from steerclear.judges.verdicts import judge_generations
 from steerclear.models import load_model
-from steerclear.records import Generation, Messages, Prompt, Verdict, read_records, write_json, write_jsonl
+from steerclear.records import Generation, Messages, Prompt, Verdict, read_records, write_json, write_jsonl, write_text
 
 Say = Callable[[str], None]
 Answer = Callable[[Sequence[Prompt], Sequence[str | Messages], Path], list[Generation]]
@@ -186,7 +186,7 @@ def _served(recipe: Recipe, endpoint: Endpoint) -> Answering:
 
 
 def evaluate_model(recipe: Recipe, answering: Answering, panel: Panel, folder: Path, say: Say) -> dict[str, Any]:
-    """Evaluate one model into a folder: ``generations``, ``verdicts``, ``second-opinions``, ``quality``, ``scores.json``.
+    """Evaluate one model into a folder: ``generations``, ``verdicts``, ``second-opinions``, ``quality``, ``scores.md``, ``scores.json``.
 
     The scores are those of `steerclear.evaluation.scores.score`, with ``second_opinions`` and ``quality`` where there are any.
     """
@@ -203,7 +203,8 @@ def evaluate_model(recipe: Recipe, answering: Answering, panel: Panel, folder: P
     quality = measure_quality(recipe, answering.weights, answering.id, answers, folder / "quality", say)
     if quality:
         scores["quality"] = quality
-    write_json(folder / "scores.json", scores)
+    write_text(folder / "scores.md", score_lines(scores))
+    write_json(folder / "scores.json", scores)  # last: it says that the evaluation is whole
     return scores
 
 
