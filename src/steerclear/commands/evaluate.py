@@ -186,7 +186,7 @@ def _served(recipe: Recipe, endpoint: Endpoint) -> Answering:
 
 
 def evaluate_model(recipe: Recipe, answering: Answering, panel: Panel, folder: Path, say: Say) -> dict[str, Any]:
-    """Evaluate one model into a folder: ``generations``, ``verdicts``, ``second-opinions``, ``quality``, ``scores.md``, ``scores.json``.
+    """Evaluate one model into a folder: generations, verdicts, second-opinions, quality, ``scores.md``, ``scores.json``.
 
     The scores are those of `steerclear.evaluation.scores.score`, with ``second_opinions`` and ``quality`` where there are any.
     """
