@@ -204,10 +204,10 @@ def generate(
     """Answer a file of prompts."""
     _quiet_start()
     from steerclear.commands.generate import answer_file
-    from steerclear.config import build, override, parse_overrides
+    from steerclear.config import build_from
     from steerclear.generation import GenerationOptions
 
-    options = build(GenerationOptions, override({}, parse_overrides(context.args)))
+    options = build_from(GenerationOptions, context.args)
     answers = answer_file(model, adapter, prompts, output, template, limit, options)
     typer.echo(f"{len(answers)} answers in {output}")
 
@@ -303,9 +303,9 @@ def judge_score(
     _quiet_start()
     from steerclear.commands.judge import score_file
     from steerclear.commands.recipe import JudgeOptions
-    from steerclear.config import build, override, parse_overrides
+    from steerclear.config import build_from
 
-    judge = build(JudgeOptions, override({}, parse_overrides(context.args)))
+    judge = build_from(JudgeOptions, context.args)
     result = score_file(answers, judge, output, say, refusal_model)
     if result.scores is not None:
         _print_scores(result.scores, str(answers))
@@ -327,9 +327,9 @@ def judge_card(
     _quiet_start()
     from steerclear.commands.judge import card
     from steerclear.commands.recipe import JudgeOptions
-    from steerclear.config import build, override, parse_overrides
+    from steerclear.config import build_from
 
-    judge = build(JudgeOptions, override({}, parse_overrides(context.args)))
+    judge = build_from(JudgeOptions, context.args)
     plot = card(rows, judge, output, say, about=about, reveal=reveal)
     typer.echo(f"{output}" + (f", {plot}" if plot else ""))
 
@@ -354,10 +354,10 @@ def merge(
 def demo(context: typer.Context) -> None:
     """Pre-train a tiny model in a small world, steer it five ways, and show the table and a page."""
     _quiet_start()
-    from steerclear.config import build, override, parse_overrides
+    from steerclear.config import build_from
     from steerclear.demo.run import DemoOptions, run_demo
 
-    run_demo(build(DemoOptions, override({}, parse_overrides(context.args))))
+    run_demo(build_from(DemoOptions, context.args))
 
 
 @app.command(context_settings=RECIPE_COMMAND, epilog=RECIPE_HELP)

@@ -156,6 +156,11 @@ def build(kind: type[Kind], tree: Mapping[str, Any]) -> Kind:
     return made
 
 
+def build_from(kind: type[Kind], arguments: Sequence[str]) -> Kind:
+    """Build a dataclass from ``--key value`` arguments alone; see `parse_overrides` and `build`."""
+    return build(kind, override({}, parse_overrides(arguments)))
+
+
 def _build(kind: Any, tree: Mapping[str, Any], where: str, problems: list[str]) -> Any:
     hints = typing.get_type_hints(kind)
     fields = {f.name: f for f in dataclasses.fields(kind) if f.init}

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from steerclear.commands.evaluate import evaluate_into, panel_of, read_scores
+from steerclear.commands.evaluate import check_suites, evaluate_into, panel_of, read_scores
 from steerclear.commands.recipe import Recipe
 from steerclear.commands.runs import RunFolder
 from steerclear.errors import ConfigError
@@ -71,6 +71,7 @@ def _evaluate_checkpoints(recipe: Recipe, run: RunFolder, folder: Path, every: i
                 f"checkpoints: {run.along(step)} holds step {step} of {known or 'the run itself'}, not of {path}. "
                 "Choose another output."
             )
+    check_suites(recipe)
     panel = panel_of(recipe, say)
     for step, path in chosen:
         say(f"evaluating {path.name} ...")

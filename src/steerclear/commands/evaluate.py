@@ -64,7 +64,7 @@ def evaluation_prompts(recipe: Recipe) -> list[Prompt]:
 
 def evaluate(recipe: Recipe, say: Say, checkpoint: str = "final") -> dict[str, Any]:
     """Evaluate one model and return its scores; see `evaluate_all`."""
-    _check_suites(recipe)
+    check_suites(recipe)
     [subject] = subjects_of(recipe, [checkpoint])
     return _evaluate_subject(recipe, subject, panel_of(recipe, say), say)
 
@@ -85,7 +85,7 @@ def evaluate_all(
     Raises:
         SteerClearError: no suite, nothing trained yet, no such folder, or a judge cannot be opened.
     """
-    _check_suites(recipe)
+    check_suites(recipe)
     subjects = subjects_of(recipe, checkpoints)
     panel = panel_of(recipe, say)
     evaluated, failed = [], {}
@@ -106,15 +106,13 @@ def panel_of(recipe: Recipe, say: Say) -> Panel:
     """Open the recipe's judges.
 
     Raises:
-        ConfigError: the recipe has no suites.
         SteerClearError: a judge cannot be opened.
     """
-    _check_suites(recipe)
     cache = recipe.evaluation.judge_cache
     return open_panel(recipe.evaluation, Path(cache) if cache else Path(recipe.output) / "judge-cache", say)
 
 
-def _check_suites(recipe: Recipe) -> None:
+def check_suites(recipe: Recipe) -> None:
     """Find a wrong suite before anything is asked.
 
     Raises:
@@ -138,6 +136,7 @@ def evaluate_along(recipe: Recipe, say: Say) -> Callable[[Any, Any, Path, int], 
             f"{os.environ['WORLD_SIZE']}. Leave it out, and evaluate the checkpoints afterwards with 'steerclear curve'."
         )
     while_training = _while_training(recipe)
+    check_suites(while_training)
     panel = panel_of(while_training, say)
 
     def at_step(model: Any, tokenizer: Any, folder: Path, step: int) -> None:
