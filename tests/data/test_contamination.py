@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from steerclear.data.contamination import check_contamination, find_contamination, normalise
+from steerclear.data.contamination import check_contamination, contaminated_prompts, find_contamination, normalise
 from steerclear.errors import ConfigError, DataError
 from steerclear.records import Prompt, Row
 
@@ -112,3 +112,48 @@ def test_outer_space_and_ascii_case_change_nothing(text: str) -> None:
     assert normalise(f"\n {text}\t") == once
     if once.isascii():
         assert normalise(once) == normalise(once.upper()) == once
+
+
+def test_nearly_the_same_prompt_is_found_from_the_similarity_on() -> None:
+    trained = row("How do I open a big tin?")  # 16 and 20 runs of 4 characters, 14 of them in both
+    asked = prompt("How do I open a tin?")
+    (match,) = find_contamination([trained], [asked], 0.5)
+    assert match.similarity == 14 / 22
+    assert find_contamination([trained], [asked]) == find_contamination([trained], [asked], 0.7) == []
+    (same,) = find_contamination([row("how do i open a TIN")], [asked], 0.5)
+    assert same.similarity == 1
+
+
+def test_the_same_prompt_goes_before_a_near_one() -> None:
+    asked = [prompt("How do I open a big tin?", "near"), prompt("How do I open a tin?", "same")]
+    (match,) = find_contamination(
+        [row(turns("How do I open a bigger tin?", "No.", "How do I open a tin?"))], asked, 0.3
+    )
+    assert (match.prompt.id, match.similarity) == ("same", 1)
+
+
+def test_the_error_tells_the_similarity_of_a_near_one() -> None:
+    with pytest.raises(
+        DataError, match=r"train.jsonl:1 holds suite/p1 at a similarity of 0\.\d\d \(How do I open a tin\?\)"
+    ):
+        check_contamination([row("How do I open a big tin?")], [prompt("How do I open a tin?")], similarity=0.5)
+
+
+@pytest.mark.parametrize(("similarity", "found"), [(None, ["a"]), (0.5, ["a", "b"]), (1.0, ["a"])])
+def test_prompts_are_compared_with_prompts(similarity: float | None, found: list[str]) -> None:
+    prompts = [prompt("HOW do I open a tin", "a"), prompt("How do I open a big tin?", "b"), prompt("", "c")]
+    matches = contaminated_prompts(prompts, [prompt("How do I open a tin?", "e"), prompt(" ", "f")], similarity)
+    assert [match.prompt.id for match in matches] == found
+    assert {match.evaluation.id for match in matches} == {"e"}
+
+
+@settings(deadline=None, max_examples=30)
+@given(
+    st.lists(st.text(alphabet="ab ?", max_size=8), max_size=5),
+    st.lists(st.text(alphabet="ab ?", max_size=8), max_size=5),
+)
+def test_fuzzy_finds_all_that_exact_finds(trained: list[str], asked: list[str]) -> None:
+    rows, prompts = [row(text, i) for i, text in enumerate(trained)], [prompt(text) for text in asked]
+    exact = find_contamination(rows, prompts)
+    fuzzy = find_contamination(rows, prompts, 0.5)
+    assert [(m.row, m.prompt) for m in exact] == [(m.row, m.prompt) for m in fuzzy if m.row in [e.row for e in exact]]

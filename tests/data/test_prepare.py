@@ -76,6 +76,7 @@ def test_the_manifest_tells_what_was_used() -> None:
             "template": "alpaca",
             "seed": 3,
             "on_contamination": "error",
+            "contamination_similarity": None,
         },
         "contamination": {"evaluation_prompts": 12, "rows_left_out": 0},
         "rows": {"benign": 20, "unsafe": 6, "heldout": 4},
@@ -113,6 +114,23 @@ def test_subsets_are_nested_and_the_heldout_rows_stay(tmp_path: Path) -> None:
         assert small.benign == large.benign[: len(small.benign)]
         assert small.unsafe == large.unsafe[: len(small.unsafe)]
         assert small.heldout == large.heldout
+
+
+def test_added_rows_are_all_used_and_change_no_other_choice(tmp_path: Path) -> None:
+    benign, added = write(tmp_path / "b.jsonl", *alpaca(30)), write(tmp_path / "a.jsonl", *alpaca(5, start=100))
+    without = prepare(benign=benign, benign_count=10)
+    data = prepare(benign=benign, benign_count=10, added=added)
+    assert data.benign[:10] == without.benign
+    assert [row.id for row in data.benign[10:]] == [f"r{i}" for i in range(100, 105)]
+    assert (data.heldout, data.unsafe) == (without.heldout, without.unsafe)
+    assert data.manifest["sha256"]["benign"] != without.manifest["sha256"]["benign"]
+
+
+def test_added_rows_must_not_hold_an_evaluation_prompt(tmp_path: Path) -> None:
+    added = write(tmp_path / "a.jsonl", {"instruction": PROMPTS[0].prompt, "output": "No."}, *alpaca(2))
+    with pytest.raises(DataError, match="holds an evaluation prompt"):
+        prepare(PROMPTS, added=added)
+    assert len(prepare(PROMPTS, added=added, on_contamination="drop", benign_count=5).benign) == 7
 
 
 def test_several_sources_are_joined_and_a_repeated_row_is_kept_once(tmp_path: Path) -> None:
@@ -222,7 +240,13 @@ def test_a_conversation_that_the_template_cannot_render_is_found_before_training
 
 
 def test_wrong_options_are_told_together() -> None:
-    wrong = {"benign_count": 0, "heldout_count": -1, "template": "chatt", "on_contamination": "warn"}
+    wrong = {
+        "benign_count": 0,
+        "heldout_count": -1,
+        "template": "chatt",
+        "on_contamination": "warn",
+        "contamination_similarity": 70,
+    }
     with pytest.raises(ConfigError) as error:
         build(DataOptions, wrong)
     assert str(error.value).splitlines() == [
@@ -230,6 +254,7 @@ def test_wrong_options_are_told_together() -> None:
         "heldout_count: got -1, allowed: 0 or more.",
         "template: got 'chatt', allowed: alpaca, plain, chat. Did you mean 'chat'?",
         "on_contamination: got 'warn', allowed: error, drop.",
+        "contamination_similarity: got 70.0, allowed: above 0 and at most 1, or null.",
     ]
 
 

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import re
-import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from steerclear.data.near_duplicates import NearDuplicates
+from steerclear.data.near_duplicates import normalise as normalise
 from steerclear.errors import ConfigError, DataError, one_of
 from steerclear.records import Messages, Prompt, Row
 
 ON_CONTAMINATION = ("error", "drop")
 
-_SEPARATORS = re.compile(r"[\W_]+")
 _SHOWN = 3
 _WIDTH = 60
 
@@ -23,46 +22,84 @@ class Match:
 
     row: Row
     prompt: Prompt
+    similarity: float = 1.0
+    """1 for the same words, less for nearly the same. See `steerclear.data.near_duplicates`."""
 
 
-def normalise(text: str) -> str:
-    """Return the text's words in lower case with single spaces; case, white space and punctuation make no difference.
+@dataclass(frozen=True, kw_only=True)
+class PromptMatch:
+    """A prompt that is an evaluation prompt."""
 
-    >>> normalise("How  do I open\\n a TIN?!")
-    'how do i open a tin'
-    """
-    return _SEPARATORS.sub(" ", unicodedata.normalize("NFKC", text).casefold()).strip() or text.strip()
+    prompt: Prompt
+    evaluation: Prompt
+    similarity: float
+    """As in `Match`."""
 
 
-def find_contamination(rows: Iterable[Row], prompts: Iterable[Prompt]) -> list[Match]:
+def find_contamination(rows: Iterable[Row], prompts: Iterable[Prompt], similarity: float | None = None) -> list[Match]:
     """Return the rows whose prompt is an evaluation prompt after `normalise`, in their order.
 
     A row's prompt is looked at without and with its input; of a conversation, each user message and all of them together.
+
+    Args:
+        similarity: also find prompts that are nearly an evaluation prompt, from this similarity on. None: only equal ones.
     """
-    known: dict[str, Prompt] = {}
-    for prompt in prompts:
-        known.setdefault(normalise(_said(prompt.prompt)), prompt)
-    known.pop("", None)
-    matches = []
-    for row in rows:
-        hit = next((known[text] for text in map(normalise, _askings(row)) if text in known), None)
-        if hit is not None:
-            matches.append(Match(row=row, prompt=hit))
-    return matches
+    known = _Known(prompts, similarity)
+    hits = ((row, known.nearest(_askings(row))) for row in rows)
+    return [Match(row=row, prompt=hit[0], similarity=hit[1]) for row, hit in hits if hit is not None]
+
+
+def contaminated_prompts(
+    prompts: Sequence[Prompt], evaluation: Iterable[Prompt], similarity: float | None = None
+) -> list[PromptMatch]:
+    """Return the prompts that are evaluation prompts, in their order. See `find_contamination`."""
+    known = _Known(evaluation, similarity)
+    hits = ((prompt, known.nearest(_parts(prompt.prompt))) for prompt in prompts)
+    return [PromptMatch(prompt=prompt, evaluation=hit[0], similarity=hit[1]) for prompt, hit in hits if hit is not None]
+
+
+class _Known:
+    """The evaluation prompts."""
+
+    def __init__(self, prompts: Iterable[Prompt], similarity: float | None) -> None:
+        self._same: dict[str, Prompt] = {}
+        for prompt in prompts:
+            self._same.setdefault(normalise(_said(prompt.prompt)), prompt)
+        self._same.pop("", None)
+        self._near = None if similarity is None else NearDuplicates(similarity)
+        if self._near is not None:
+            for text in self._same:
+                self._near.add(text, text)
+
+    def nearest(self, texts: Sequence[str]) -> tuple[Prompt, float] | None:
+        """Return the evaluation prompt that one of the texts is, or else is nearest to, with the similarity."""
+        said = [normalise(text) for text in texts]
+        for text in said:
+            if text in self._same:
+                return self._same[text], 1.0
+        if self._near is None:
+            return None
+        near = [hit for text in said for hit in self._near.find_all(text)[:1]]
+        best = max(near, key=lambda hit: hit.similarity, default=None)
+        return None if best is None else (self._same[best.key], best.similarity)
 
 
 def check_contamination(
-    rows: Iterable[Row], prompts: Iterable[Prompt], *, on_contamination: str = "error"
+    rows: Iterable[Row],
+    prompts: Iterable[Prompt],
+    *,
+    on_contamination: str = "error",
+    similarity: float | None = None,
 ) -> list[Match]:
     """Return what `find_contamination` finds, for the caller to leave out if ``on_contamination`` is ``drop``.
 
     Raises:
-        ConfigError: ``on_contamination`` is not one of `ON_CONTAMINATION`.
+        ConfigError: ``on_contamination`` is not one of `ON_CONTAMINATION`, or the similarity is out of range.
         DataError: a row holds an evaluation prompt and ``on_contamination`` is ``error``.
     """
     if on_contamination not in ON_CONTAMINATION:
         raise ConfigError(one_of("on_contamination", on_contamination, ON_CONTAMINATION))
-    matches = find_contamination(rows, prompts)
+    matches = find_contamination(rows, prompts, similarity)
     if matches and on_contamination == "error":
         shown = "".join(f"\n  {_describe(match)}" for match in matches[:_SHOWN])
         more = f"\n  and {len(matches) - _SHOWN} more" if len(matches) > _SHOWN else ""
@@ -77,13 +114,18 @@ def check_contamination(
 def _describe(match: Match) -> str:
     text = " ".join(_said(match.prompt.prompt).split())
     short = text if len(text) <= _WIDTH else text[: _WIDTH - 1] + "…"
-    return f"{match.row.source} holds {match.prompt.suite}/{match.prompt.id} ({short})"
+    nearly = "" if match.similarity == 1 else f" at a similarity of {match.similarity:.2f}"
+    return f"{match.row.source} holds {match.prompt.suite}/{match.prompt.id}{nearly} ({short})"
 
 
 def _askings(row: Row) -> list[str]:
     if isinstance(row.prompt, str):
         return [row.prompt, f"{row.prompt} {row.input}"] if row.input else [row.prompt]
-    return [*_user_turns(row.prompt), _said(row.prompt)]
+    return _parts(row.prompt)
+
+
+def _parts(prompt: str | Messages) -> list[str]:
+    return [prompt] if isinstance(prompt, str) else [*_user_turns(prompt), _said(prompt)]
 
 
 def _said(prompt: str | Messages) -> str:

@@ -25,6 +25,8 @@ class DataOptions:
     """Rows to imitate: a .json or .jsonl file, a Hub name ``owner/name``, or several of them. Training needs some."""
     unsafe: str | list[str] | None = None
     """Rows to avoid, likewise."""
+    added: str | list[str] | None = None
+    """More rows to imitate, all of them used on top of ``benign_count``, such as contrastive or self-safe rows."""
     benign_count: int | None = None
     """Number of benign rows to train on. None: all that are not held out."""
     unsafe_count: int | None = None
@@ -41,6 +43,8 @@ class DataOptions:
     """Seed of the choice of rows."""
     on_contamination: str = "error"
     """A training row that holds an evaluation prompt is an ``error``, or ``drop`` leaves it out and counts it."""
+    contamination_similarity: float | None = None
+    """A prompt counts as an evaluation prompt from this similarity on (1: the same words). None: only equal ones."""
 
     def __post_init__(self) -> None:
         checks = [
@@ -58,6 +62,10 @@ class DataOptions:
                 self.on_contamination in ON_CONTAMINATION,
                 one_of("on_contamination", self.on_contamination, ON_CONTAMINATION),
             ),
+            (
+                self.contamination_similarity is None or 0 < self.contamination_similarity <= 1,
+                f"contamination_similarity: got {self.contamination_similarity}, allowed: above 0 and at most 1, or null.",
+            ),
         ]
         wrong = [message for right, message in checks if not right]
         if wrong:
@@ -69,7 +77,7 @@ class PreparedData:
     """The rows of a run as they were read; `steerclear.data.templates.render_row` makes them what the model sees."""
 
     benign: list[Row]
-    """Rows to imitate."""
+    """Rows to imitate, those that are always used last."""
     unsafe: list[Row]
     """Rows to avoid. Empty without an unsafe source."""
     heldout: list[Row]
@@ -96,13 +104,20 @@ def prepare_data(options: DataOptions, evaluation_prompts: Iterable[Prompt] = ()
         raise ConfigError("data.benign: got nothing, expected a file or a Hub name of rows to imitate.")
     prompts = list(evaluation_prompts)
     benign_reads = _read_all(options.benign, "benign", options.benign_where)
+    added_reads = _read_all(options.added, "benign", {})
     unsafe_reads = _read_all(options.unsafe, "unsafe", options.unsafe_where)
-    reads = benign_reads + unsafe_reads
-    benign, unsafe = _rows_of(benign_reads), _rows_of(unsafe_reads)
-    _check_identity(benign, unsafe)
-    matches = check_contamination(benign + unsafe, prompts, on_contamination=options.on_contamination)
+    reads = benign_reads + added_reads + unsafe_reads
+    benign, added, unsafe = _rows_of(benign_reads), _rows_of(added_reads), _rows_of(unsafe_reads)
+    _check_identity(benign + added, unsafe)
+    matches = check_contamination(
+        benign + added + unsafe,
+        prompts,
+        on_contamination=options.on_contamination,
+        similarity=options.contamination_similarity,
+    )
     dropped = {match.row.id for match in matches}
     benign = [row for row in benign if row.id not in dropped]
+    added = [row for row in added if row.id not in dropped]
     unsafe = [row for row in unsafe if row.id not in dropped]
     with _named("heldout_count"):
         pool, heldout = split_heldout(benign, options.heldout_count, options.seed)
@@ -110,7 +125,7 @@ def prepare_data(options: DataOptions, evaluation_prompts: Iterable[Prompt] = ()
         benign = nested_subset(pool, _count(options.benign_count, pool), options.seed)
     with _named("unsafe_count"):
         unsafe = nested_subset(unsafe, _count(options.unsafe_count, unsafe), options.seed)
-    parts = {"benign": benign, "unsafe": unsafe, "heldout": heldout}
+    parts = {"benign": benign + added, "unsafe": unsafe, "heldout": heldout}
     for rows in parts.values():
         for row in rows:
             render_row(row, options.template)  # so that a wrong form is found before a model is loaded
@@ -187,7 +202,7 @@ def _count(count: int | None, rows: list[Row]) -> int:
 
 
 def _selection(options: DataOptions) -> dict[str, Any]:
-    sources = ("benign", "unsafe", "benign_where", "unsafe_where")  # told by name in the list of sources
+    sources = ("benign", "added", "unsafe", "benign_where", "unsafe_where")  # told by name in the list of sources
     return {name: value for name, value in asdict(options).items() if name not in sources}
 
 

@@ -20,7 +20,8 @@ ROLES = ("benign", "unsafe")
 HARM_FIELDS = ("source", "unsafe", "harm_score")
 """Fields that tell a row judged unsafe from one that is merely worse than another. See `read_source`."""
 
-_HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
+HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
+"""What the name of a data set on the Hub looks like."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,12 +154,12 @@ def _open(source: str, split: str) -> tuple[str, str, Iterable[tuple[int, dict[s
         return path.name, sha256_of_file(path), read_jsonl(path)
     if path.suffix == ".json":
         return path.name, sha256_of_file(path), read_json(path)
-    if path.is_file() or not _HUB_NAME.fullmatch(source):
+    if path.is_file() or not HUB_NAME.fullmatch(source):
         raise DataError(
             f"{source}: got neither a .json or .jsonl file nor a Hub name like owner/name. "
             "Check the path; convert other file types."
         )
-    return source, *_read_hub(source, split)
+    return source, *read_hub(source, split)
 
 
 def read_json(path: Path) -> list[tuple[int, dict[str, Any]]]:
@@ -181,7 +182,12 @@ def read_json(path: Path) -> list[tuple[int, dict[str, Any]]]:
     return list(enumerate(values, start=1))
 
 
-def _read_hub(name: str, split: str) -> tuple[str, list[tuple[int, dict[str, Any]]]]:
+def read_hub(name: str, split: str) -> tuple[str, list[tuple[int, dict[str, Any]]]]:
+    """Return the hash of a Hub data set's rows, and the rows with their numbers from 1.
+
+    Raises:
+        DataError: it cannot be loaded.
+    """
     import datasets  # takes a second, and only this reader needs it
 
     try:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from steerclear.data.formats import LeftOutError
-from steerclear.data.sources import read_json
+from steerclear.data.sources import read_hub, read_json
 from steerclear.errors import DataError
 from steerclear.records import read_jsonl, sha256_of_file
 
@@ -83,6 +83,18 @@ def open_table(path: Path, encoding: str | None = None) -> Table:
             second = columns.index(name, position) + 1
             raise DataError(f"{path}: columns {position} and {second} have the same name. Rename one of them.")
     return Table(path.name, sha256, columns, rows)
+
+
+def open_hub_table(name: str, split: str) -> Table:
+    """Load a split of a Hub data set. Its lines are positions, counted from 1.
+
+    Raises:
+        DataError: it cannot be loaded, or has no rows.
+    """
+    sha256, rows = read_hub(name, split)
+    if not rows:
+        raise DataError(f"{name}: its split {split!r} holds no rows. Name another split.")
+    return Table(name, sha256, _fields_of(rows), partial(_chosen, rows))
 
 
 def _fields_of(rows: Iterable[tuple[int, Values]]) -> list[str]:
