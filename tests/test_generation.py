@@ -226,6 +226,30 @@ def test_a_cut_file_is_continued_to_the_unbroken_one(run: Any, tmp_path: Path) -
     assert (tmp_path / "cut.jsonl").read_bytes() == content
 
 
+def test_a_resumed_run_gives_the_model_the_batches_of_an_unbroken_one(
+    run: Any, model: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[list[list[int]]] = []
+    decode = model.generate
+
+    def generate_seen(**arguments: Any) -> Any:
+        seen.append(arguments["input_ids"].tolist())
+        return decode(**arguments)
+
+    monkeypatch.setattr(model, "generate", generate_seen)
+    options, path = dataclasses.replace(SAMPLED, temperature=1.0, batch_size=4), tmp_path / "g.jsonl"
+    whole = run(options, path=path)
+    unbroken, lines = list(seen), path.read_bytes().splitlines(keepends=True)
+    assert [len(batch) for batch in unbroken] == [4, 4, 1]
+    longest = sorted(range(len(TEXTS)), key=lambda i: len(TEXTS[i]), reverse=True)
+    # The kill came while the second batch was being written: one of its answers is there, and half of another.
+    path.write_bytes(b"".join(lines[i] for i in longest[:5]) + lines[longest[5]][:20])
+    seen.clear()
+    assert run(options, path=path) == whole
+    assert seen == unbroken[1:]
+    assert path.read_bytes() == b"".join(lines)
+
+
 def test_what_is_finished_is_not_asked_again(run: Any, tmp_path: Path) -> None:
     path, asked = tmp_path / "g.jsonl", {"prompts": PROMPTS, "rendered": TEXTS, "options": GREEDY, "model_id": "tiny"}
     assert finished(path=path, **asked) is None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import io
 import json
 import os
 import tempfile
@@ -15,7 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TextIO, TypeVar
 
 from steerclear.errors import DataError, StorageError
 
@@ -109,6 +110,8 @@ class Verdict:
     """Name of what decided ``refused``."""
     truncated: bool | None = None
     """Whether the answer was cut at the token limit. None: not known."""
+    language: str = ""
+    """ISO 639-1 code of the answer's language. Empty: too short, not sure, or another language than English was asked for."""
 
 
 Record = TypeVar("Record", bound="DataclassInstance")
@@ -119,14 +122,17 @@ def to_dict(record: DataclassInstance) -> dict[str, Any]:
     return dataclasses.asdict(record)
 
 
-def read_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+def read_jsonl(path: Path, *, growing: bool = False) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yield ``(line number, object)`` for each non-blank line of a JSON Lines file, numbered from 1.
+
+    Args:
+        growing: leave out what follows the last newline: a line that is being written, or that a killed process left.
 
     Raises:
         DataError: the file is missing or unreadable, or a line is not a JSON object; the message names file and line.
     """
     try:
-        with path.open(encoding="utf-8") as lines:
+        with _whole_lines(path) if growing else path.open(encoding="utf-8") as lines:
             for number, line in enumerate(lines, start=1):
                 if line.strip():
                     yield number, _parse_line(line, path, number)
@@ -136,6 +142,11 @@ def read_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         ) from error
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror}). Check the path.") from error
+
+
+def _whole_lines(path: Path) -> TextIO:
+    content = path.read_bytes()
+    return io.StringIO(content[: content.rfind(b"\n") + 1].decode())
 
 
 def _parse_line(line: str, path: Path, number: int) -> dict[str, Any]:
@@ -151,15 +162,15 @@ def _parse_line(line: str, path: Path, number: int) -> dict[str, Any]:
     return value
 
 
-def read_records(path: Path, kind: type[Record]) -> list[Record]:
-    """Read a file of records written by this package.
+def read_records(path: Path, kind: type[Record], *, growing: bool = False) -> list[Record]:
+    """Read a file of records written by this package; ``growing`` as for `read_jsonl`.
 
     Raises:
         DataError: as `read_jsonl`, or a record has other fields than `kind`.
     """
     names = {f.name for f in dataclasses.fields(kind)}
     records = []
-    for number, value in read_jsonl(path):
+    for number, value in read_jsonl(path, growing=growing):
         try:
             records.append(kind(**value))
         except TypeError as error:

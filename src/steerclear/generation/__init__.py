@@ -8,5 +8,16 @@ rounding of the model's own arithmetic.
 from steerclear.generation.answers import fill_file, finished, generate, unanswered
 from steerclear.generation.decoding import SeededSampling
 from steerclear.generation.options import GenerationOptions
+from steerclear.generation.parts import Shard, answer_in_parts, finished_parts
 
-__all__ = ["GenerationOptions", "SeededSampling", "fill_file", "finished", "generate", "unanswered"]
+__all__ = [
+    "GenerationOptions",
+    "SeededSampling",
+    "Shard",
+    "answer_in_parts",
+    "fill_file",
+    "finished",
+    "finished_parts",
+    "generate",
+    "unanswered",
+]

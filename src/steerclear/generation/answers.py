@@ -20,7 +20,7 @@ from rich.progress import (
 )
 
 from steerclear.errors import DataError
-from steerclear.generation.decoding import Decoder, batches, encode, too_long
+from steerclear.generation.decoding import Decoder, batches, encode, refuse_most, too_long
 from steerclear.generation.options import SPEED_ONLY, GenerationOptions
 from steerclear.records import (
     FAILURE,
@@ -29,7 +29,6 @@ from steerclear.records import (
     JsonlAppender,
     Messages,
     Prompt,
-    cut_unfinished_line,
     read_records,
     sha256_of,
     to_dict,
@@ -49,6 +48,7 @@ def generate(
     path: Path,
     *,
     model_id: str,
+    allow_too_long: bool = False,
     progress: bool = True,
 ) -> list[Generation]:
     """Answer every prompt and write the answers to ``path``, in the prompts' order.
@@ -56,7 +56,8 @@ def generate(
     A prompt that does not fit into the model's context is never cut: its record says why there is no answer.
 
     Finished batches are on disk at once, so a run that was killed continues where it was: call it again with the same
-    arguments. A sidecar ``<path>.meta.json`` says what the file belongs to.
+    arguments. Its batches are those of an unbroken run, so its answers are too, bit for bit, if the batch sizes are the same.
+    A sidecar ``<path>.meta.json`` says what the file belongs to.
 
     Args:
         model: a causal language model, also with an unmerged adapter; it is put into evaluation mode.
@@ -66,16 +67,19 @@ def generate(
         options: how to decode.
         path: JSONL file of `Generation` records.
         model_id: what names these weights in the sidecar: model and adapter, or a hash.
+        allow_too_long: leave out prompts that do not fit, however many they are: for a part of a larger set.
         progress: show a bar on standard error, if that is a terminal.
 
     Raises:
         DataError: two prompts share an id, more than half of the prompts do not fit into the model's context together with
-            ``max_new_tokens``, or the file belongs to other prompts, options or another model.
+            ``max_new_tokens`` (unless ``allow_too_long``), or the file belongs to other prompts, options or another model.
         ModelError: the tokenizer has no chat template but a prompt has messages, or the GPU's memory is exhausted.
         StorageError: the file cannot be written.
     """
     encoded = {p.id: encode(tokenizer, text, p.id) for p, text in zip(prompts, rendered, strict=True)}
     left_out = too_long(encoded, options, getattr(model.config, "max_position_embeddings", None))
+    if not allow_too_long:
+        refuse_most(left_out, encoded)
     if left_out:
         name, reason = next(iter(left_out.items()))
         logger.warning("%d of %d prompts get no answer: '%s' has %s.", len(left_out), len(prompts), name, reason)
@@ -83,8 +87,13 @@ def generate(
 
     def answer(todo: Sequence[Prompt]) -> Iterator[list[Generation]]:
         yield [unanswered(prompt, f"the prompt has {left_out[prompt.id]}") for prompt in todo if prompt.id in left_out]
-        for batch in batches([prompt for prompt in todo if prompt.id not in left_out], encoded, options):
-            yield decoder.answer(batch, [encoded[prompt.id] for prompt in batch])
+        missing = {prompt.id for prompt in todo}
+        # The batches of all prompts, whatever is done: another padding would round differently and could change a sample.
+        for batch in batches([prompt for prompt in prompts if prompt.id not in left_out], encoded, options):
+            if missing.isdisjoint(prompt.id for prompt in batch):
+                continue
+            answers = decoder.answer(batch, [encoded[prompt.id] for prompt in batch])
+            yield [answer for answer in answers if answer.id in missing]
 
     return fill_file(prompts, rendered, options, path, answer, model_id=model_id, progress=progress)
 
@@ -117,11 +126,11 @@ def fill_file(
         DataError: two prompts share an id, or the file belongs to other prompts, options or another model.
         StorageError: the file cannot be written.
     """
-    identity = _identity(prompts, rendered, options, model_id)
+    identity = identity_of(prompts, rendered, options, model_id)
     done = _read_done(path, identity)
     if not done:
         write_json(_sidecar(path), identity)
-    with _progress_bar(progress) as bar, JsonlAppender(path) as out:
+    with progress_bar(progress) as bar, JsonlAppender(path) as out:
         task = bar.add_task("answers", total=len(prompts), completed=len(done))
         for answers in answer([prompt for prompt in prompts if prompt.id not in done]):
             out.append(*answers)
@@ -139,17 +148,23 @@ def finished(
     path: Path,
     *,
     model_id: str,
+    in_order: bool = False,
 ) -> list[Generation] | None:
-    """Return the answers of a run of `generate` that is complete, or None: a look that needs no model.
+    """Return the answers of a run of `generate` that is complete, or None: a look that needs no model and changes nothing.
+
+    Args:
+        in_order: take the run for complete only when the file has the prompts' order, which it gets last.
 
     Raises:
         DataError: the file belongs to other prompts, options or another model.
     """
-    done = _read_done(path, _identity(prompts, rendered, options, model_id))
-    return [done[prompt.id] for prompt in prompts] if all(p.id in done for p in prompts) else None
+    done = _read_done(path, identity_of(prompts, rendered, options, model_id))
+    ids = [prompt.id for prompt in prompts]
+    complete = list(done) == ids if in_order else all(name in done for name in ids)
+    return [done[name] for name in ids] if complete else None
 
 
-def _identity(
+def identity_of(
     prompts: Sequence[Prompt], rendered: Sequence[str | Messages], options: GenerationOptions, model_id: str
 ) -> dict[str, Any]:
     """Return what the answers depend on, in a form a person can read."""
@@ -176,8 +191,18 @@ def _read_done(path: Path, identity: dict[str, Any]) -> dict[str, Generation]:
     """Return the answers already in the file by prompt id, after making sure that they belong to this run."""
     if not path.is_file() or path.stat().st_size == 0:
         return {}
-    sidecar = _sidecar(path)
-    advice = "Write to another file, or delete this one and its .meta.json to generate afresh."
+    check_identity(path, _sidecar(path), identity)
+    return {answer.id: answer for answer in read_records(path, Generation, growing=True)}
+
+
+def check_identity(path: Path, sidecar: Path, identity: dict[str, Any]) -> None:
+    """Make sure that a file or folder of answers, described by its sidecar, belongs to this run.
+
+    Raises:
+        DataError: it is another run's, or the sidecar is missing or broken.
+    """
+    kind = "folder" if path.is_dir() else "file"
+    advice = f"Write to another {kind}, or delete this one and {sidecar.name} to generate afresh."
     try:
         found = json.loads(sidecar.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -191,11 +216,9 @@ def _read_done(path: Path, identity: dict[str, Any]) -> dict[str, Generation]:
     ]
     if differing:
         raise DataError(f"{path}: belongs to another run; differing: {', '.join(differing)}. {advice}")
-    cut_unfinished_line(path)
-    return {answer.id: answer for answer in read_records(path, Generation)}
 
 
-def _progress_bar(wanted: bool) -> Progress:
+def progress_bar(wanted: bool) -> Progress:
     console = Console(stderr=True)
     columns = (
         TextColumn("{task.description}"),

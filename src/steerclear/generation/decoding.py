@@ -177,25 +177,24 @@ def encode(tokenizer: Any, text: str | Messages, prompt_id: str) -> list[int]:
 
 
 def too_long(encoded: dict[str, list[int]], options: GenerationOptions, context: int | None) -> dict[str, str]:
-    """Return prompt id -> what is too long, for the prompts that do not fit into the model's context with their answers.
-
-    Raises:
-        DataError: this is more than half of them, so more likely ``max_new_tokens`` is at fault.
-    """
+    """Return prompt id -> what is too long, for the prompts that do not fit into the model's context with their answers."""
     if context is None:
         return {}
-    found = {
+    return {
         name: f"{len(ids)} tokens, which with max_new_tokens {options.max_new_tokens} is over the model's context of {context}"
         for name, ids in encoded.items()
         if len(ids) + options.max_new_tokens > context
     }
+
+
+def refuse_most(found: dict[str, str], encoded: dict[str, list[int]]) -> None:
+    """Raise DataError if more than half of the prompts are too long: more likely ``max_new_tokens`` is at fault."""
     if 2 * len(found) > len(encoded):
         name, reason = max(found.items(), key=lambda item: len(encoded[item[0]]))
         raise DataError(
             f"{len(found)} of {len(encoded)} prompts are too long: '{name}' has {reason}. Lower max_new_tokens, or leave long "
             "prompts out; prompts are never cut."
         )
-    return found
 
 
 def batches(prompts: Sequence[Prompt], encoded: dict[str, list[int]], options: GenerationOptions) -> list[list[Prompt]]:
