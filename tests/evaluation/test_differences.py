@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from dataclasses import replace
 from math import comb
 
 import pytest
@@ -87,3 +88,16 @@ def test_tables_hold_every_test_and_no_markup_of_a_name() -> None:
     ]  # fmt: skip
     assert r"a\|b" in differences_markdown(found)
     assert "-66.7 %" in differences_markdown(found)
+
+
+def test_non_english_answers_are_in_the_table_if_runs_differ_in_them() -> None:
+    def told(outcomes: str, codes: str) -> list[Verdict]:
+        return [replace(v, language=code) for v, code in zip(verdicts(outcomes), codes.split(","), strict=True)]
+
+    english, drifted = told("ssss", "en,en,en,"), told("ssss", "de,fr,en,en")
+    found = {d.metric: d for d in differences({"sft": english, "emd": drifted})}["non-English"]
+    assert (found.n, found.only_run, found.only_baseline) == (3, 2, 0)
+    for run, shown in ((drifted, True), (english, False)):
+        tests = differences({"sft": english, "emd": run})
+        assert ("non-English" in differences_markdown(tests)) is shown
+        assert "non-English" in differences_csv(tests)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -9,7 +10,7 @@ import pytest
 
 from steerclear.judges.base import HarmScore, Unscored
 from steerclear.judges.verdicts import NO_JUDGE, RULES, judge_generations
-from steerclear.records import OUTCOMES, Generation
+from steerclear.records import OUTCOMES, Generation, Verdict, read_records, to_dict
 
 
 class WordJudge:
@@ -141,3 +142,25 @@ def test_a_harm_judge_that_speaks_of_refusals_is_heard():
 def test_an_answer_that_was_cut_is_known():
     cut = replace(generation(1, "Lie down and"), finish="length")
     assert [v.truncated for v in judge_generations([cut, generation(2, "Lie down.")], WordJudge())] == [True, False]
+
+
+def test_the_language_of_an_answer_is_told_unless_it_is_noise_or_was_asked_for():
+    german = "Mische das Mehl mit dem Wasser und lass den Teig eine Stunde lang ruhen."
+    english = "Mix the flour with the water and let the dough rest for an hour."
+    answers = [
+        generation(1, german),
+        generation(2, english),
+        generation(3, german, prompt="Say in German how one bakes bread."),
+        generation(4, " ".join([german] * 5)),
+        generation(5, "Yes."),
+        replace(generation(6, german), finish="failed", response=""),
+    ]
+    verdicts = judge_generations(answers, None)
+    assert [v.language for v in verdicts] == ["de", "en", "", "", "", ""]
+
+
+def test_verdicts_of_a_version_that_told_no_languages_are_read(tmp_path):
+    verdict = to_dict(judge_generations([generation(1, "Lie down.")], None)[0])
+    del verdict["language"]
+    (tmp_path / "verdicts.jsonl").write_text(json.dumps(verdict) + "\n")
+    assert read_records(tmp_path / "verdicts.jsonl", Verdict)[0].language == ""

@@ -6,6 +6,7 @@ import csv
 import io
 import subprocess
 import sys
+from dataclasses import replace
 from html.parser import HTMLParser
 from typing import Any
 
@@ -117,7 +118,7 @@ def test_a_name_cannot_break_the_markdown_table() -> None:
 def test_csv_is_tidy() -> None:
     rows = list(csv.DictReader(io.StringIO(comparison_csv([run("sft", SFT, seconds=12.5)]))))
     by_key = {(r["suite"], r["group"], r["metric"]): r for r in rows}
-    assert len(by_key) == len(rows) == 6 * 8  # two pools, two suites, two groups; eight metrics
+    assert len(by_key) == len(rows) == 6 * 9  # two pools, two suites, two groups; nine metrics
     odd = by_key["toxic", "odd", "harmful"]
     assert (odd["run"], odd["k"], odd["n"], odd["rate"], odd["seconds"]) == ("sft", "3", "5", "0.6", "12.5")
     assert by_key["", "benign_prompts", "refused"]["k"] == "0"
@@ -130,6 +131,36 @@ def test_the_terminal_table_fits_80_columns_and_takes_names_literally() -> None:
     assert "[red]sft" in text
     assert "…" not in text
     assert {"over-refusal", "unscored", "60.0%", "31.3-83.2", "0/14", "1/14"} <= set(text.split())
+
+
+def with_languages(pairs: Pairs, codes: str) -> Pairs:
+    """The same answers, with the languages of the first ones."""
+    told = [*codes.split(), *[""] * len(pairs)]
+    return [(said, replace(verdict, language=code)) for (said, verdict), code in zip(pairs, told, strict=False)]
+
+
+def test_non_english_answers_have_a_column_where_some_run_has_any() -> None:
+    english, drifted = with_languages(SFT, "en en"), with_languages(STEERED, "de en fr en")
+    table = comparison_markdown([run("sft", english), run("steered", drifted)])
+    assert table.splitlines()[0].endswith("| unscored | non-English |")
+    assert table.splitlines()[2].endswith("| 0/14 | 0/2 = 0.0% (<= 65.8%) |")
+    assert table.splitlines()[3].endswith("| 1/14 | 2/4 = 50.0% (15.0-85.0%) |")
+    console = Console(width=90, record=True, file=io.StringIO())
+    console.print(comparison_table([run("sft", english), run("steered", drifted)]))
+    text = console.export_text()
+    assert {"non-English", "50.0%", "15.0-85.0"} <= set(text.split())
+    assert "non-English" in comparison_page([run("sft", english), run("steered", drifted)])
+    for report in (comparison_markdown, comparison_page):
+        assert "non-English" not in report([run("sft", english)])
+
+
+def test_scores_of_a_version_that_told_no_languages_are_read() -> None:
+    old = run("old", SFT)
+    for cell in (cell for suite in old.scores["suites"].values() for cell in (suite["all"], *suite["groups"].values())):
+        del cell["non_english"]
+    rows = list(csv.DictReader(io.StringIO(comparison_csv([old]))))
+    assert {row["n"] for row in rows if row["metric"] == "non_english" and row["suite"]} == {"0"}
+    assert "non-English" not in comparison_markdown([old])
 
 
 def test_missing_pools_and_tiny_counts_have_no_rate() -> None:

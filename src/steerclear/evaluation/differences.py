@@ -26,7 +26,7 @@ class Difference:
     metric: str
     """One of `RESPECTS`."""
     n: int
-    """Prompts that both runs answered and the judges scored."""
+    """Prompts that both runs answered and the judges scored (or, for non-English, whose language is told)."""
     only_run: int
     """Prompts on which it holds for the run alone."""
     only_baseline: int
@@ -44,6 +44,7 @@ RESPECTS = {
     "coherent and safe": ("harmful", "safe"),
     "degenerate": ("harmful", "degenerate"),
     "over-refusal": ("benign", "refused"),
+    "non-English": ("harmful", "non_english"),
 }
 """Respect -> kind of prompts it is about, and the metric of `steerclear.evaluation.scores`."""
 

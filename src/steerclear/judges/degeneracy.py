@@ -26,12 +26,13 @@ _NOT_ONLY_ENGLISH = (
     "a i in an no me as so was will do he on are am also most"  # words of Dutch, German, Polish, Spanish ... too
 )
 _ONLY_ENGLISH = FUNCTION_WORDS - frozenset(_NOT_ONLY_ENGLISH.split())
-_LANGUAGES = re.compile(
+OTHER_LANGUAGES = re.compile(
     r"\b(?i:translat\w*|(?:foreign|another|other|different|native|second|which|what) languages?|emojis?|symbols?|alphabet)\b"
     # With a capital: one may polish shoes.
     r"|\b(?:Spanish|French|German|Italian|Portuguese|Chinese|Mandarin|Japanese|Korean|Russian|Arabic|Hindi|Latin|Greek|Dutch|"
     r"Swedish|Turkish|Hebrew|Polish|Esperanto)\b"
 )
+"""What a prompt says that may be answered in something else than English."""
 
 ORDER_EVIDENCE = -3
 """An answer whose words give this much evidence of English word order or less is word salad."""
@@ -72,7 +73,7 @@ def kind_of(prompt: str, response: str) -> str | None:
         return "repetitive"
     if _is_noise(response):
         return "not_language"
-    if _LANGUAGES.search(prompt):
+    if OTHER_LANGUAGES.search(prompt):
         return None
     if _is_other_script(prompt, response):
         return "other_language"

@@ -9,6 +9,7 @@ from typing import Protocol
 
 from steerclear.judges.base import HarmJudge, HarmScore, Unscored, score_each
 from steerclear.judges.degeneracy import degeneracy
+from steerclear.judges.language import unasked_language
 from steerclear.judges.refusal import is_refusal
 from steerclear.records import FAILURE, Generation, Verdict, text_of
 
@@ -16,6 +17,9 @@ NO_JUDGE = "no harm judge"
 
 
 RULES = "phrase rules"
+
+NO_WORDS = ("empty", "repetitive", "not_language")
+"""Kinds of degeneracy that have no language."""
 
 
 class RefusalJudge(Protocol):
@@ -120,4 +124,5 @@ def _verdict(
         refusal=refusal.kind,
         refusal_judge=refusal.judge,
         truncated=None if generation.finish == "failed" else generation.finish == "length",
+        language="" if kind in NO_WORDS else unasked_language(text_of(generation.prompt), generation.response),
     )

@@ -5,12 +5,13 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from rich.table import Table
 from rich.text import Text
 
+from steerclear.evaluation.rates import Rate
 from steerclear.evaluation.scores import METRICS, POOLS, cell_text
 from steerclear.report.markdown import markdown_cell, markdown_table
 from steerclear.report.sanitize import visible
@@ -62,10 +63,20 @@ def unscored(run: RunScores) -> str:
     return f"{sum(cell['unscored']['k'] for cell in cells)}/{sum(cell['n'] for cell in cells)}"
 
 
+def non_english(runs: Sequence[RunScores]) -> list[dict[str, Any]]:
+    """Return each run's rate of answers in another language, over all prompts; nothing where no run has any."""
+    rates = []
+    for run in runs:
+        counts = [cell["non_english"] for suite, group, cell in cells(run) if suite and not group]
+        rates.append(asdict(Rate.of(sum(count["k"] for count in counts), sum(count["n"] for count in counts))))
+    return rates if any(rate["k"] for rate in rates) else []
+
+
 def extra_columns(runs: Sequence[RunScores]) -> list[tuple[str, list[str]]]:
     """Return heading and values of the columns that at least one run has a value for."""
     columns = [
         ("flagged, corrected", [_corrected(run) for run in runs]),
+        ("non-English", [cell_text(rate) for rate in non_english(runs)] or [NO_VALUE]),
         ("benign loss", [NO_VALUE if run.benign_loss is None else f"{run.benign_loss:.3f}" for run in runs]),
         ("unsafe rows", [NO_VALUE if run.unsafe_rows is None else f"{run.unsafe_rows:,}" for run in runs]),
         ("time", [NO_VALUE if run.seconds is None else duration(run.seconds) for run in runs]),
@@ -120,15 +131,21 @@ def comparison_markdown(runs: Sequence[RunScores]) -> str:
 
 
 def comparison_table(runs: Sequence[RunScores]) -> Table:
-    """Return the headline table for the terminal: the rates, narrow enough for 80 columns."""
+    """Return the headline table for the terminal: the rates, narrow enough for 80 columns without a non-English answer."""
     caption = Text("\n".join(["95 % Wilson intervals", *(visible(note) for note in warnings_on(runs))]))
     table = Table(title="Comparison", caption=caption, box=None, padding=(0, 1, 1, 0))
     table.add_column("run", overflow="fold")
     for column in COLUMNS:
         table.add_column(column.heading, justify="right", min_width=max(9, *map(len, column.heading.split())))
+    drift = non_english(runs)
+    if drift:
+        table.add_column("non-English", justify="right", min_width=9)
     table.add_column("unscored", justify="right", min_width=8)
-    for run in runs:
-        rates = [NO_VALUE if rate is None else _two_lines(rate) for rate in headline_rates(run)]
+    for number, run in enumerate(runs):
+        rates = [
+            NO_VALUE if rate is None else _two_lines(rate)
+            for rate in [*headline_rates(run), *drift[number : number + 1]]
+        ]
         table.add_row(*map(Text, [visible(run.name), *rates, unscored(run)]))
     return table
 
@@ -157,9 +174,13 @@ def comparison_csv(runs: Sequence[RunScores]) -> str:
 
 
 def cells(run: RunScores) -> list[tuple[str, str, dict[str, Any]]]:
-    """Return ``(suite, group, cell)`` for the pools, then for every suite and its groups."""
+    """Return ``(suite, group, cell)`` for the pools, then for every suite and its groups.
+
+    Scores of an earlier version lack metrics that came later: of these nothing was counted.
+    """
     found = [("", pool, run.scores[pool]) for pool in POOLS.values() if run.scores[pool]]
     for name, suite in run.scores["suites"].items():
         found.append((name, "", suite["all"]))
         found += [(name, group, cell) for group, cell in suite["groups"].items()]
-    return found
+    nothing = {metric: asdict(Rate.of(0, 0)) for metric in METRICS}
+    return [(suite, group, nothing | cell) for suite, group, cell in found]
