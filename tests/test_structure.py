@@ -13,9 +13,14 @@ import pytest
 import yaml
 from datasets import Dataset
 
+from steerclear.commands.contrast_recipe import ContrastRecipe
+from steerclear.commands.harvest_recipe import HarvestRecipe
 from steerclear.commands.recipe import Recipe, load_tree, variants_of
 from steerclear.commands.train import training_arguments
 from steerclear.config import build
+
+KINDS = {"train": Recipe, "harvest": HarvestRecipe, "contrast": ContrastRecipe}
+"""A recipe's ``kind`` -> what it is built into."""
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCE = ROOT / "src" / "steerclear"
@@ -23,6 +28,7 @@ SOURCE = ROOT / "src" / "steerclear"
 ALLOWED = {
     "errors": set(),
     "records": {"errors"},
+    "decisions": {"errors", "records"},
     "config": {"errors"},
     "losses": {"errors"},
     "models": {"errors"},
@@ -34,9 +40,12 @@ ALLOWED = {
     "training": {"errors", "records", "losses", "data", "models"},
     "evaluation": {"errors", "records", "config", "judges", "data", "generation", "endpoint"},
     "report": {"errors", "records", "evaluation"},
+    "review": {"errors", "records", "decisions", "data", "report"},
+    "harvest": {"errors", "records", "decisions", "data", "judges", "generation"},
     "commands": {
         "errors",
         "records",
+        "decisions",
         "config",
         "models",
         "generation",
@@ -47,6 +56,8 @@ ALLOWED = {
         "training",
         "evaluation",
         "report",
+        "review",
+        "harvest",
     },
     "demo": {"errors", "records", "models", "generation", "training", "evaluation"},
 }
@@ -87,6 +98,9 @@ def test_every_part_has_a_rule() -> None:
         "curve",
         "generate",
         "import",
+        "harvest",
+        "contrast",
+        "review",
         "judge",
         "judge fit",
         "merge",
@@ -134,9 +148,11 @@ def test_recipes_are_complete_and_point_nowhere_outside(recipe: Path, tmp_path: 
     inputs = yaml.safe_load(recipe.read_text(encoding="utf-8")).get("inputs", {})
     arguments = [part for name in inputs for part in (f"--{name}", str(tmp_path / name))]
     tree = load_tree([str(recipe), *arguments])
-    recipes = variants_of(tree) if tree.get("variants") else {"": build(Recipe, tree)}
+    kind = KINDS[tree.get("kind", "train")]
+    recipes = variants_of(tree) if tree.get("variants") else {"": build(kind, tree)}
     for made in recipes.values():
-        training_arguments(made)
+        if not isinstance(made, ContrastRecipe):
+            training_arguments(made.fine_tuning() if isinstance(made, HarvestRecipe) else made)
     assert not re.search(r"(^|[\s\"':])(/|\.\./|~)", recipe.read_text(encoding="utf-8").replace("${data}/", ""))
 
 

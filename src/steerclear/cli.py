@@ -86,7 +86,7 @@ def train(context: typer.Context) -> None:
     from steerclear.commands.train import train
 
     recipe = load_recipe(context.args)
-    run = train(recipe, evaluation_prompts(recipe), say, along=evaluate_along(recipe, say))
+    run = train(recipe, evaluation_prompts(recipe.evaluation), say, along=evaluate_along(recipe, say))
     say(f"trained: {run.path}")
     if recipe.evaluation.suites:
         _print_scores(evaluate(recipe, say), str(run.path))
@@ -189,6 +189,37 @@ def curve(
     typer.echo(f"picked: step {picked.step}, {picked.path}")
 
 
+@app.command(context_settings=RECIPE_COMMAND, epilog=RECIPE_HELP)
+def harvest(
+    context: typer.Context,
+    workers: Annotated[int, typer.Option(help="Processes on this host that answer; each takes a GPU, in turn.")] = 1,
+    shard: Annotated[
+        str | None,
+        typer.Option(
+            metavar="I/N", help="Answer only part I of N, from 0: for hosts whose shared folder has no locks."
+        ),
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Read the prompts and say what would be done.")] = False,
+) -> None:
+    """Build the unsafe set from a model's own answers: fine-tune, ask toxic prompts, judge, select; or continue.
+
+    The same command may run on several hosts that share the output folder.
+    """
+    _quiet_start()
+    from steerclear.commands.harvest import harvest, plan
+    from steerclear.commands.harvest_recipe import load_harvest_recipe
+    from steerclear.generation.parts import parse_shard
+
+    recipe = load_harvest_recipe(context.args)
+    if dry_run:
+        plan(recipe, say)
+        return
+    part = None if shard is None else parse_shard(shard)
+    rows = harvest(recipe, say, argv=sys.argv[1:], count=workers, shard=part)
+    if rows is not None:
+        say(f"harvested: {rows}")
+
+
 @app.command(
     context_settings=RECIPE_COMMAND, epilog="More arguments: --key value of the decoding, e.g. --max_new_tokens 64."
 )
@@ -261,6 +292,34 @@ def import_files(
     imported = import_rows(files, output, options)
     typer.echo(describe(imported) if imported else f"{output} holds this import already.")
     say(f"imported: {output}")
+
+
+@app.command(context_settings=RECIPE_COMMAND, epilog=RECIPE_HELP)
+def contrast(context: typer.Context) -> None:
+    """Make benign rows whose prompts only seem toxic: toxic words, harmless prompts with them, judged answers; or continue."""
+    _quiet_start()
+    from steerclear.commands.contrast import contrast
+    from steerclear.commands.contrast_recipe import load_contrast_recipe
+    from steerclear.commands.evaluate import evaluation_prompts
+
+    recipe = load_contrast_recipe(context.args)
+    say(f"contrastive rows: {contrast(recipe, evaluation_prompts(recipe.evaluation), say)}")
+
+
+@app.command()
+def review(
+    file: Annotated[Path, typer.Argument(help="JSONL (or a JSON list) of answers, judged or not.")],
+    export: Annotated[Path | None, typer.Option(help="Write what was decided as labelled rows, and stop.")] = None,
+    port: Annotated[int, typer.Option(help="Port of the page; 0 takes a free one.", min=0, max=65535)] = 0,
+    browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open the page in a browser.")] = True,
+) -> None:
+    """Confirm or overturn verdicts by hand on a page of this machine, with the keyboard."""
+    from steerclear.commands import review as command
+
+    if export is not None:
+        command.export(file, export, say)
+    else:
+        command.review(file, say, port=port, browser=browser)
 
 
 @judge_app.command("fit")

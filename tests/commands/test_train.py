@@ -27,7 +27,7 @@ Arguments = Callable[[dict[str, Any]], list[str]]
 
 def run(arguments: list[str], said: list[str] | None = None) -> Any:
     recipe = load_recipe(arguments)
-    return train(recipe, evaluation_prompts(recipe), (said if said is not None else []).append)
+    return train(recipe, evaluation_prompts(recipe.evaluation), (said if said is not None else []).append)
 
 
 def test_a_run_leaves_everything_that_is_needed_to_know_it(

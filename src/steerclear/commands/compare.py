@@ -36,7 +36,7 @@ def compare(recipes: dict[str, Recipe], output: Path, say: Say) -> tuple[list[Ru
     for number, (name, recipe) in enumerate(recipes.items(), start=1):
         say(f"[{number}/{len(recipes)}] {name}")
         try:
-            run = train(recipe, evaluation_prompts(recipe), say, along=evaluate_along(recipe, say))
+            run = train(recipe, evaluation_prompts(recipe.evaluation), say, along=evaluate_along(recipe, say))
             scores = evaluate(recipe, say)
         except SteerClearError as error:
             say(f"{name} failed: {error}")

@@ -49,7 +49,7 @@ def diagnose(arguments: Sequence[str], say: Say) -> bool:
 
 
 def _check_data(recipe: Recipe, say: Say) -> PreparedData:
-    prompts = evaluation_prompts(recipe)
+    prompts = evaluation_prompts(recipe.evaluation)
     prepared = prepare_data(recipe.data, prompts)
     for message in prepared.messages:
         say(f"note  {message}")

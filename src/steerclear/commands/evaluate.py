@@ -11,7 +11,7 @@ from typing import Any
 
 from steerclear.commands.judging import Panel, open_panel
 from steerclear.commands.quality import measure_quality
-from steerclear.commands.recipe import Recipe
+from steerclear.commands.recipe import EvaluationOptions, Recipe
 from steerclear.commands.runs import model_identity
 from steerclear.commands.subjects import Subject, subject_in, subjects_of
 from steerclear.data.templates import render_prompt
@@ -44,14 +44,14 @@ class Answering:
     """Model and tokenizer, for what needs likelihoods. None: it is behind an endpoint."""
 
 
-def evaluation_prompts(recipe: Recipe) -> list[Prompt]:
+def evaluation_prompts(options: EvaluationOptions) -> list[Prompt]:
     """Return the prompts that must not be among the training rows: those of all suites, perplexity's with their inputs.
 
     Raises:
         DataError: a suite's file is missing or wrong.
     """
     prompts = []
-    for suite in recipe.evaluation.suites:
+    for suite in options.suites:
         if suite.metric in PROMPT_METRICS:
             prompts += load_suite(suite)
         elif suite.metric == "perplexity":
@@ -120,7 +120,7 @@ def check_suites(recipe: Recipe) -> None:
     """
     if not recipe.evaluation.suites:
         raise ConfigError("evaluation.suites: is empty; name at least one file of prompts, or a card.")
-    evaluation_prompts(recipe)
+    evaluation_prompts(recipe.evaluation)
     for suite in recipe.evaluation.suites:
         if suite.metric == "multiple_choice":
             check_documents(suite)

@@ -132,10 +132,19 @@ def save_weights(model: Any, tokenizer: Any, folder: Path) -> Path:
     unfinished = target.with_name(f".{target.name}.unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
     model.save_pretrained(unfinished)
+    _order_modules(unfinished / "adapter_config.json")
     tokenizer.save_pretrained(unfinished)
     shutil.rmtree(target, ignore_errors=True)
     unfinished.rename(target)
     return target
+
+
+def _order_modules(config: Path) -> None:
+    """Put the adapted layers in order: PEFT writes a set, so the same training would have another fingerprint each time."""
+    if config.is_file():
+        settings = json.loads(config.read_text(encoding="utf-8"))
+        settings["target_modules"] = sorted(settings["target_modules"])
+        write_json(config, settings)
 
 
 def versions() -> dict[str, str]:

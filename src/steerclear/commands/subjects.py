@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from steerclear.commands.recipe import Recipe
-from steerclear.commands.runs import RunFolder
+from steerclear.commands.recipe import ModelOptions, Recipe
+from steerclear.commands.runs import RunFolder, model_fingerprint
 from steerclear.errors import ConfigError
 
 
@@ -86,3 +86,19 @@ def _trained(recipe: Recipe, run: RunFolder) -> Subject:
         f"output: {run.path} has no trained model yet. Run 'steerclear train' with this recipe first, set model.adapter, or "
         "evaluate the base model with --checkpoint base."
     )
+
+
+def source_identity(model: ModelOptions) -> str:
+    """Return what names a model's answers before it is loaded: the fingerprints of model and adapter, and the type asked for."""
+    if model.endpoint is not None:
+        return model.endpoint.identity
+    adapter = f"+{model_fingerprint(model.adapter)}" if model.adapter else ""
+    return f"{model_fingerprint(model.path)}{adapter} {model.dtype}"
+
+
+def name_of(model: ModelOptions) -> str:
+    """Return a model's name for people, without the folders that it lies in."""
+    if model.endpoint is not None:
+        return model.endpoint.identity
+    adapter = f" with the adapter {Path(model.adapter).name}" if model.adapter else ""
+    return Path(model.path).name + adapter

@@ -1,0 +1,266 @@
+"""`steerclear harvest`: from a model and toxic prompts to rows of its own unsafe answers, resumable at any moment.
+
+The paper's section 4.1. Every stage is a file or a folder: ``sft`` (the plain fine-tuning), ``prompts.jsonl``, ``answers``,
+``verdicts.jsonl``, ``candidates.jsonl``, and the rows. What is finished is not done again; judging and selecting are, from scores
+that are kept, so both may change between two calls.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+from steerclear.commands.evaluate import evaluation_prompts
+from steerclear.commands.harvest_judges import open_judges
+from steerclear.commands.harvest_manifest import Asked, Judged, build_manifest
+from steerclear.commands.harvest_recipe import HarvestRecipe
+from steerclear.commands.judging import refusal_judge
+from steerclear.commands.runs import RunFolder
+from steerclear.commands.subjects import name_of, source_identity
+from steerclear.commands.train import train
+from steerclear.commands.workers import worker_number, workers
+from steerclear.config import dump_yaml, to_tree
+from steerclear.data.contamination import contaminated_prompts
+from steerclear.data.templates import render_prompt
+from steerclear.decisions import decisions_file, read_decisions
+from steerclear.endpoint import Endpoint
+from steerclear.endpoint_generation import generate_from_endpoint
+from steerclear.errors import DataError
+from steerclear.evaluation.suites import sample_ids
+from steerclear.generation import Shard, answer_in_parts, generate
+from steerclear.generation.options import SPEED_ONLY
+from steerclear.harvest.prompts import CATEGORY, read_prompts
+from steerclear.harvest.selection import Candidate, Selection, select, to_row
+from steerclear.judges.base import HarmScore, Unscored, score_each
+from steerclear.judges.verdicts import judge_generations
+from steerclear.models import load_model
+from steerclear.records import (
+    Generation,
+    Messages,
+    Prompt,
+    Verdict,
+    sha256_of,
+    text_of,
+    to_dict,
+    write_json,
+    write_jsonl,
+    write_text,
+)
+from steerclear.report.harvest_card import funnel, harvest_card
+
+ALGORITHM = 1
+"""Raised when a change of this code changes what the same recipe makes."""
+
+SAMPLE = "#"
+"""Between the id of a prompt and the number of the sample."""
+
+Say = Callable[[str], None]
+
+
+def harvest(
+    recipe: HarvestRecipe, say: Say, *, argv: Sequence[str] = (), count: int = 1, shard: Shard | None = None
+) -> Path | None:
+    """Harvest as the recipe says, or continue, and return the file of unsafe rows, ``unsafe.jsonl`` in the recipe's folder.
+
+    Any number of processes may run this on one folder, on one host or several: one fine-tunes and judges, all answer.
+
+    Args:
+        say: gets one line about each stage.
+        argv: the command line that further processes on this host run.
+        count: how many answer on this host, this one counted in.
+        shard: answer this part of the prompts only.
+
+    Returns:
+        None in a process that only answers: a worker, or one with a shard while others are not finished.
+
+    Raises:
+        SteerClearError: bad recipe, data or model, the folder holds another harvest, a server stopped answering, or fewer rows
+            were found than asked for; what was found is then kept.
+    """
+    run = RunFolder(Path(recipe.output))
+    evaluation = evaluation_prompts(recipe.evaluation)
+    asked = _prompts(recipe, evaluation, say)
+    if recipe.fine_tunes:
+        say("fine-tuning on the benign rows alone ...")
+        with _alone(run):
+            train(recipe.fine_tuning(), evaluation, say)
+    with _alone(run):
+        run.claim(_identity(recipe, asked), dump_yaml(to_tree(recipe)))
+        write_jsonl(run.path / "prompts.jsonl", asked.prompts)
+    with workers(argv, count, run.path / "workers", say):
+        answers = _answers(recipe, asked, run, shard, say)
+    if worker_number() is not None:
+        return None
+    if answers is None:
+        say(
+            f"this shard is answered, others are not; the last process to finish judges. Look in {run.path / 'answers'}."
+        )
+        return None
+    with _alone(run):
+        return _judge_and_select(recipe, run, asked, answers, say)
+
+
+def plan(recipe: HarvestRecipe, say: Say) -> None:
+    """Say what a harvest would do, and do none of it: what is read, how many answers there would be, of whom.
+
+    Raises:
+        SteerClearError: bad recipe or data.
+    """
+    asked = _prompts(recipe, evaluation_prompts(recipe.evaluation), say)
+    categories = Counter(prompt.tags[CATEGORY] for prompt in asked.prompts)
+    for name, count in sorted(categories.items()):
+        say(f"  {count} of category {name or '(none)'}")
+    first = "after plain fine-tuning, " if recipe.fine_tunes else ""
+    say(
+        f"{first}{name_of(recipe.model)} would give {recipe.harvest.samples} answers to each, "
+        f"{recipe.harvest.samples * len(asked.prompts)} in all, in {recipe.output}"
+    )
+
+
+def _alone(run: RunFolder) -> FileLock:
+    """Return what lets one process of all into a stage at a time; the system lets go of a dead process's lock."""
+    run.path.mkdir(parents=True, exist_ok=True)
+    return FileLock(run.path / "stage.lock")
+
+
+def _prompts(recipe: HarvestRecipe, evaluation: Sequence[Prompt], say: Say) -> Asked:
+    options = recipe.harvest
+    read = read_prompts(options.prompts)
+    matches = contaminated_prompts(read.prompts, evaluation, options.contamination_similarity)
+    left_out = {match.prompt.id for match in matches}
+    clean = [prompt for prompt in read.prompts if prompt.id not in left_out]
+    if len(clean) < (options.prompt_count or 1):
+        raise DataError(
+            f"harvest.prompt_count: {options.prompt_count or 1} prompts are asked for, but there are {len(clean)} (of "
+            f"{len(read.prompts)}, {len(matches)} are evaluation prompts). Lower the count or add sources."
+        )
+    chosen = sample_ids((prompt.id for prompt in clean), options.prompt_count)
+    prompts = [prompt for prompt in clean if prompt.id in chosen]
+    equal = sum(match.similarity == 1 for match in matches)
+    say(
+        f"prompts: {len(prompts)} of {read.counts['read']} rows; {read.counts['read'] - read.counts['kept']} not usable, "
+        f"{len(matches)} are evaluation prompts ({equal} equal, {len(matches) - equal} near)"
+    )
+    return Asked(read, {"equal": equal, "near": len(matches) - equal}, prompts)
+
+
+def _identity(recipe: HarvestRecipe, asked: Asked) -> dict[str, Any]:
+    """Return what the answers depend on."""
+    decoding = {key: value for key, value in to_tree(recipe.harvest.generation).items() if key not in SPEED_ONLY}
+    return {
+        "algorithm": ALGORITHM,
+        "model": source_identity(recipe.answering()),
+        "template": recipe.data.template,
+        "prompts": sha256_of([to_dict(prompt) for prompt in asked.prompts]),
+        "samples": recipe.harvest.samples,
+        "generation": decoding,
+    }
+
+
+def _samples(prompts: Sequence[Prompt], count: int) -> list[Prompt]:
+    """Return every prompt so many times. Each time is a suite of its own, as one answer to many prompts is looked for in a suite,
+    and the same answer to the same prompt is no sign of it."""
+    return [
+        replace(prompt, id=f"{prompt.id}{SAMPLE}{sample}", suite=f"harvest-{sample}")
+        for prompt in prompts
+        for sample in range(count)
+    ]
+
+
+def _answers(
+    recipe: HarvestRecipe, asked: Asked, run: RunFolder, shard: Shard | None, say: Say
+) -> list[Generation] | None:
+    options, source = recipe.harvest.generation, recipe.answering()
+    prompts = _samples(asked.prompts, recipe.harvest.samples)
+    rendered = [render_prompt(prompt.prompt, "", recipe.data.template) for prompt in prompts]
+    model_id = source_identity(source)
+    if worker_number() is None:
+        say(f"answers: {len(prompts)} from {name_of(source)} ...")
+
+    @cache
+    def local() -> tuple[Any, Any]:
+        return load_model(source.path, source.adapter, dtype=source.dtype)
+
+    def answer(part: Sequence[Prompt], texts: Sequence[str | Messages], file: Path) -> list[Generation]:
+        if source.endpoint is not None:
+            return generate_from_endpoint(Endpoint(source.endpoint), part, texts, options, file, progress=False)
+        model, tokenizer = local()
+        return generate(
+            model, tokenizer, part, texts, options, file, model_id=model_id, allow_too_long=True, progress=False
+        )
+
+    return answer_in_parts(
+        prompts, rendered, options, run.path / "answers", answer,
+        model_id=model_id, part_size=recipe.harvest.part_size, shard=shard, say=say,
+    )  # fmt: skip
+
+
+def _judge_and_select(recipe: HarvestRecipe, run: RunFolder, asked: Asked, answers: list[Generation], say: Say) -> Path:
+    judged = _judged(recipe, run, asked, answers, say)
+    file = run.path / "candidates.jsonl"
+    decisions = read_decisions(decisions_file(file))
+    options = recipe.harvest
+    selection = select(judged.candidates, decisions, rows=options.rows, near_duplicates=options.near_duplicates)
+    taken = {candidate.id: place for place, candidate in enumerate(selection.unsafe)}
+    # For a reviewer: what was taken first, the rest as it was asked.
+    ordered: list[Candidate] = sorted(judged.candidates, key=lambda c: taken.get(c.id, len(taken)))
+    write_jsonl(file, ordered)
+    manifest = build_manifest(recipe, asked, judged, selection, len(decisions))
+    _write_rows(run, selection, options.subsets)
+    write_text(run.path / "CARD.md", harvest_card(manifest))
+    write_json(run.path / "manifest.json", manifest)  # last: it says that all the rest is there
+    say(funnel(manifest))
+    if options.rows is not None and len(selection.unsafe) < options.rows:
+        raise DataError(
+            f"harvest.rows: {options.rows} unsafe rows are asked for, {len(selection.unsafe)} were found; they and all answers "
+            f"are kept in {run.path}. Lower rows, or ask more: add prompts or samples (another output), or raise the temperature."
+        )
+    return run.path / "unsafe.jsonl"
+
+
+def _judged(recipe: HarvestRecipe, run: RunFolder, asked: Asked, answers: list[Generation], say: Say) -> Judged:
+    judges = open_judges(recipe, [text_of(prompt.prompt) for prompt in asked.prompts], say)
+    refusal = None if recipe.evaluation.refusal is None else refusal_judge(recipe.evaluation.refusal, say)
+    say(f"judging {len(answers)} answers ...")
+    verdicts = judge_generations(answers, judges[0], refusal)
+    write_jsonl(run.path / "verdicts.jsonl", verdicts)
+    said = [text_of(answer.prompt) for answer in answers], [answer.response for answer in answers]
+    opinions = {judge.name: score_each(judge, *said) for judge in judges[1:]}
+    candidates = [
+        _candidate(answer, verdict, {name: scores[place] for name, scores in opinions.items()})
+        for place, (answer, verdict) in enumerate(zip(answers, verdicts, strict=True))
+    ]
+    return Judged(answers, verdicts, candidates)
+
+
+def _candidate(answer: Generation, verdict: Verdict, opinions: Mapping[str, HarmScore | Unscored]) -> Candidate:
+    failed = answer.finish == "failed"
+    others = {name: o if isinstance(o, HarmScore) and not failed else None for name, o in opinions.items()}
+    return Candidate(
+        id=answer.id,
+        prompt_id=answer.id.rpartition(SAMPLE)[0],
+        prompt=text_of(answer.prompt),
+        response=answer.response,
+        category=answer.tags[CATEGORY],
+        outcome=verdict.outcome,
+        reason=verdict.reason,
+        refused=verdict.refused,
+        finish=answer.finish,
+        flags={verdict.judge: verdict.flagged} | {name: None if o is None else o.flagged for name, o in others.items()},
+        scores={verdict.judge: verdict.harm_score}
+        | {name: None if o is None else o.score for name, o in others.items()},
+    )
+
+
+def _write_rows(run: RunFolder, selection: Selection, subsets: Sequence[int]) -> None:
+    unsafe = [to_row(candidate, label=False) for candidate in selection.unsafe]
+    for size in subsets:
+        write_jsonl(run.path / f"unsafe-{size}.jsonl", unsafe[:size])
+    write_jsonl(run.path / "self_safe.jsonl", [to_row(candidate, label=True) for candidate in selection.safe])
+    write_jsonl(run.path / "unsafe.jsonl", unsafe)
