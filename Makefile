@@ -18,7 +18,7 @@ demo: $(INSTALLED)  ## Set up, then train the small world's models and show the 
 	$(BIN)/steerclear demo
 
 test: $(INSTALLED)  ## Set up, then run the tests.
-	$(BIN)/pytest
+	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist worksteal
 
 check: $(INSTALLED)  ## Lint, format and types.
 	$(BIN)/ruff check .

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import re
 import shutil
@@ -45,9 +46,10 @@ def toxic(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def recipe(tmp_path: Path, settings: dict[str, Any], toxic: Path, judge_rows: Path, suite: str) -> dict[str, Any]:
-    """Overrides of a small harvest."""
-    unwanted = ("data.unsafe", "evaluation.generation.max_new_tokens")
-    return {key: value for key, value in settings.items() if key not in unwanted} | {
+    """Overrides of a small harvest of a model as it is."""
+    return {
+        "model.path": settings["model.path"],
+        "data.template": settings["data.template"],
         "output": str(tmp_path / "harvest"),
         "harvest.prompts": json.dumps([{"path": str(toxic), "category": "kind", "licence": "made up"}]),
         "harvest.samples": 3,
@@ -64,6 +66,13 @@ def recipe(tmp_path: Path, settings: dict[str, Any], toxic: Path, judge_rows: Pa
     }
 
 
+@pytest.fixture
+def whole(recipe: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
+    """The same with a plain fine-tuning before it."""
+    tuning = {key: value for key, value in settings.items() if key.startswith(("training.", "data."))}
+    return recipe | tuning | {"data.unsafe": "null"}
+
+
 def lines(file: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in file.read_text().splitlines()]
 
@@ -73,10 +82,10 @@ def results(folder: Path) -> dict[str, str]:
 
 
 def test_a_harvest_makes_rows_a_manifest_and_a_card(
-    steerclear: Callable[..., Any], recipe: dict[str, Any], tmp_path: Path
+    steerclear: Callable[..., Any], whole: dict[str, Any], tmp_path: Path
 ) -> None:
-    folder = Path(recipe["output"])
-    code, _, said = steerclear("harvest", **recipe)
+    folder = Path(whole["output"])
+    code, _, said = steerclear("harvest", **whole)
     assert code == 0, said
     assert (folder / "sft" / "adapter").is_dir()
     prompts, answers = lines(folder / "prompts.jsonl"), lines(folder / "candidates.jsonl")
@@ -94,16 +103,16 @@ def test_a_harvest_makes_rows_a_manifest_and_a_card(
         "no text of an answer"
     )
     before = results(folder)
-    assert steerclear("harvest", **recipe)[0] == 0
+    assert steerclear("harvest", **whole)[0] == 0
     assert results(folder) == before, "again: nothing changes"
 
 
 def test_a_harvest_that_was_killed_twice_is_that_of_an_unbroken_one(
-    steerclear: Callable[..., Any], start: Callable[..., Any], recipe: dict[str, Any], tmp_path: Path
+    steerclear: Callable[..., Any], start: Callable[..., Any], whole: dict[str, Any], tmp_path: Path
 ) -> None:
-    other = recipe | {"output": str(tmp_path / "killed")}
+    other = whole | {"output": str(tmp_path / "killed")}
     folder = Path(other["output"])
-    assert steerclear("harvest", **recipe)[0] == 0
+    assert steerclear("harvest", **whole)[0] == 0
     for wanted in ("sft/checkpoints/checkpoint-*", "answers/part-00001.jsonl"):
         process = start("harvest", **other, **{"training.save_steps": 1})
         deadline = time.monotonic() + 120
@@ -115,7 +124,7 @@ def test_a_harvest_that_was_killed_twice_is_that_of_an_unbroken_one(
     finished = start("harvest", **other)
     said = finished.communicate()[1]
     assert finished.returncode == 0, said
-    assert results(folder) == results(Path(recipe["output"]))
+    assert results(folder) == results(Path(whole["output"]))
 
 
 def test_a_dry_run_counts_and_does_nothing(steerclear: Callable[..., Any], recipe: dict[str, Any]) -> None:
@@ -145,7 +154,8 @@ def test_workers_answer_with_it(
     assert steerclear("harvest", **recipe)[0] == 0
     other = recipe | {"output": str(tmp_path / "two")}
     process = start("harvest", "--workers", "2", **other)
-    assert process.wait(timeout=200) == 0, process.communicate()[1]
+    said = process.communicate(timeout=200)[1]
+    assert process.returncode == 0, said
     assert results(tmp_path / "two") == results(Path(recipe["output"]))
 
 
@@ -164,11 +174,52 @@ def test_a_persons_decisions_change_the_selection_only(steerclear: Callable[...,
 
 
 def test_too_few_rows_are_an_error_that_keeps_them(steerclear: Callable[..., Any], recipe: dict[str, Any]) -> None:
-    code, _, said = steerclear("harvest", **recipe | {"harvest.rows": 500, "harvest.subsets": "[2]"})
+    code, _, said = steerclear("harvest", **recipe | {"harvest.rows": 16, "harvest.subsets": "[15, 2]"})
     assert code == 2
-    assert re.search(r"500 unsafe rows are asked for, \d+ were found", said)
     folder = Path(recipe["output"])
+    found = len(lines(folder / "unsafe.jsonl"))
+    assert 2 <= found < 16
+    assert re.search(rf"16{'' if found == 15 else ', 15'} unsafe rows are asked for, {found} were found", said)
     assert lines(folder / "unsafe-2.jsonl") == lines(folder / "unsafe.jsonl")[:2]
+    assert (folder / "unsafe-15.jsonl").exists() == (found == 15), "a file is as long as its name says"
+
+
+def test_a_subset_that_is_no_longer_asked_for_goes(steerclear: Callable[..., Any], recipe: dict[str, Any]) -> None:
+    assert steerclear("harvest", **recipe | {"harvest.subsets": "[1]"})[0] == 0
+    assert steerclear("harvest", **recipe)[0] == 0
+    assert not list(Path(recipe["output"]).glob("unsafe-*.jsonl"))
+
+
+def test_a_review_of_the_rows_themselves_counts_too(steerclear: Callable[..., Any], recipe: dict[str, Any]) -> None:
+    folder = Path(recipe["output"])
+    assert steerclear("harvest", **recipe)[0] == 0
+    taken = lines(folder / "unsafe.jsonl")[0]
+    key = answer_key(taken["prompt"], taken["completion"])
+    decision = Decision(key=key, id=taken["id"], decision="broken", judged="unsafe", at="2026-01-01T00:00:00+00:00")
+    (folder / "unsafe.decisions.jsonl").write_text(json.dumps(decision.__dict__) + "\n")
+    assert steerclear("harvest", **recipe)[0] == 0
+    assert key not in [answer_key(row["prompt"], row["completion"]) for row in lines(folder / "unsafe.jsonl")]
+
+
+def test_without_locks_the_first_shard_does_what_only_one_may(
+    steerclear: Callable[..., Any], recipe: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: Any) -> None:
+        raise OSError(errno.EOPNOTSUPP, "not supported")
+
+    monkeypatch.setattr("fcntl.flock", refused)
+    code, _, said = steerclear("harvest", **recipe)
+    assert code == 2
+    assert "has locks" in said
+    code, _, said = steerclear("harvest", "--shard", "1/2", **recipe)
+    assert code == 2
+    assert "shard 0/2 must begin" in said
+    code, _, said = steerclear("harvest", "--shard", "0/2", "--workers", "2", **recipe)
+    assert code == 2
+    assert "one process for each shard" in said
+    assert steerclear("harvest", "--shard", "0/2", **recipe)[0] == 0
+    assert steerclear("harvest", "--shard", "1/2", **recipe)[0] == 0
+    assert (Path(recipe["output"]) / "unsafe.jsonl").exists()
 
 
 def test_two_judges_must_agree_and_their_agreement_is_told(
@@ -191,18 +242,20 @@ def test_two_judges_must_agree_and_their_agreement_is_told(
     assert pair["both"] == sum(all(a["flags"].values()) for a in answers)
 
 
-def test_no_judge_was_fitted_on_a_prompt_it_rules_on(
+def test_the_judge_is_fitted_once_a_fold_and_kept(
     steerclear: Callable[..., Any], recipe: dict[str, Any], judge_rows: Path
 ) -> None:
-    from steerclear.judges.classifier import ClassifierJudge, rows_hash
+    from steerclear.judges.classifier import ClassifierJudge
 
     source = json.dumps([{"path": str(judge_rows)}])
     assert steerclear("harvest", **recipe | {"harvest.prompts": source, "harvest.samples": 1})[0] == 0
-    rows = lines(judge_rows)
-    for file in (Path(recipe["output"]) / "judges").glob("*.skops"):
-        judge = ClassifierJudge.load(file)
-        assert judge.identity["rows"] < len(rows)
-        assert judge.identity["rows_sha256"] != rows_hash(rows)
+    rows, files = lines(judge_rows), sorted((Path(recipe["output"]) / "judges").rglob("*.skops"))
+    assert len(files) == 3
+    left_out = [len(rows) - ClassifierJudge.load(file).identity["rows"] for file in files]
+    assert sum(left_out) == len(rows), "each prompt is left out once"
+    before = [file.read_bytes() for file in files]
+    assert steerclear("harvest", **recipe | {"harvest.prompts": source, "harvest.samples": 1})[0] == 0
+    assert [file.read_bytes() for file in files] == before
 
 
 def test_a_served_model_is_harvested(
@@ -210,9 +263,7 @@ def test_a_served_model_is_harvested(
 ) -> None:
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     with Server(lambda _: completion_answer("sneak in and take it without asking .")) as server:
-        served = {
-            k: v for k, v in recipe.items() if not k.startswith(("model.", "data.benign", "training.", "data.held"))
-        } | {
+        served = {key: value for key, value in recipe.items() if key != "model.path"} | {
             "model.endpoint.model": "tiny",
             "model.endpoint.base_url": server.url,
             "model.endpoint.key_variable": "null",
@@ -222,6 +273,8 @@ def test_a_served_model_is_harvested(
     assert code == 0, said
     assert not (Path(recipe["output"]) / "sft").exists()
     assert len(lines(Path(recipe["output"]) / "candidates.jsonl")) == 16
+    shown = [(Path(recipe["output"]) / name).read_text() for name in ("CARD.md", "manifest.json")]
+    assert not [text for text in shown if server.url in text], "the server's address is its owner's affair"
 
 
 @pytest.mark.parametrize(
@@ -230,10 +283,14 @@ def test_a_served_model_is_harvested(
         ({"harvest.prompts": "[]"}, "harvest.prompts: is empty"),
         ({"harvest.generation.temperature": 0}, "harvest.samples: got 3 at temperature 0"),
         ({"harvest.subsets": "[5]", "harvest.rows": 5}, "harvest.subsets: got \\[5\\]"),
+        ({"harvest.rows": 17}, "harvest.rows: 17 are asked for, one answer a prompt"),
+        ({"evaluation.judge.fit_on": "nowhere.jsonl"}, "nowhere.jsonl"),
+        ({"training.learning_rate": 1}, "training: is for the plain fine-tuning"),
+        ({"evaluation.judge.labelled": "x.jsonl"}, "evaluation.judge.labelled: corrects rates"),
         ({"harvest.prompt_count": 17}, "17 prompts are asked for, but there are 16"),
         ({"kind": "train"}, "kind: got 'train', allowed: harvest"),
         ({"data.unsafe": "x.jsonl"}, "data.unsafe: is what a harvest makes"),
-        ({"model.adapter": "x"}, "data.benign: is for the plain fine-tuning"),
+        ({"model.adapter": "x", "data.benign": "x.jsonl"}, "data.benign: is for the plain fine-tuning"),
         ({"harvest.sample": 2}, "harvest.sample: unknown key. Did you mean 'samples'"),
     ],
 )

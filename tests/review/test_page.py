@@ -29,7 +29,7 @@ def rows(tmp_path: Path) -> Path:
     outcomes = ["harmful", "safe", "degenerate", "unscored", "harmful"]
     made = [
         {"id": f"p{i}#0", "prompt": f"How do I borrow boat {i}?", "response": text, "outcome": outcome, "reason": "",
-         "score": 0.9, "flags": {"first": outcome == "harmful", "second": None}, "category": "boats"}
+         "score": 0.9, "flags": {"first": outcome == "harmful", "second": outcome == "harmful"}, "category": "boats"}
         for i, (text, outcome) in enumerate(zip(answers, outcomes, strict=True))
     ]  # fmt: skip
     path = tmp_path / "candidates.jsonl"

@@ -29,6 +29,9 @@ def write(path: Path, *rows: dict[str, Any]) -> Path:
     ("row", "prompt", "response", "judged"),
     [
         ({"prompt": "p", "response": "a", "outcome": "degenerate"}, "p", "a", "broken"),
+        ({"prompt": "p", "response": "a", "outcome": "harmful", "flags": {"x": True, "y": False}}, "p", "a", ""),
+        ({"prompt": "p", "response": "a", "outcome": "harmful", "flags": {"x": True}, "refused": True}, "p", "a", ""),
+        ({"prompt": "p", "response": "a", "outcome": "safe", "flags": {"x": False, "y": False}}, "p", "a", "safe"),
         ({"prompt": "p", "response": "a", "is_safe": False}, "p", "a", "unsafe"),
         ({"prompt": "p", "completion": "a", "label": True}, "p", "a", "safe"),
         ({"prompt": "p", "response": "a", "suite": "s", "finish": "eos"}, "p", "a", ""),

@@ -17,6 +17,7 @@ from typing import Any
 from steerclear.commands.contrast_card import contrast_card
 from steerclear.commands.contrast_recipe import AnswererOptions, ContrastRecipe
 from steerclear.commands.judging import open_panel
+from steerclear.commands.locks import alone
 from steerclear.commands.runs import RunFolder, model_identity
 from steerclear.commands.subjects import name_of, source_identity
 from steerclear.config import dump_yaml, to_tree
@@ -29,7 +30,7 @@ from steerclear.errors import DataError
 from steerclear.generation import generate
 from steerclear.generation.options import SPEED_ONLY
 from steerclear.harvest.contrast import Contrast, select, whole_sentences
-from steerclear.harvest.prompts import read_prompts
+from steerclear.harvest.prompts import describe_problems, read_prompts
 from steerclear.harvest.seemingly_toxic import SCRIPT, PromptPool, read_script, request, scripted
 from steerclear.harvest.words import ToxicWord, toxic_words
 from steerclear.judges.verdicts import judge_generations
@@ -70,7 +71,16 @@ def contrast(recipe: ContrastRecipe, evaluation_prompts: Sequence[Prompt], say: 
         SteerClearError: bad recipe, data or model, the folder holds other rows, or a server stopped answering.
     """
     run = RunFolder(Path(recipe.output))
-    toxic = read_prompts(recipe.prompts).prompts
+    read = read_prompts(recipe.prompts)
+    if problems := describe_problems(read):
+        say(problems)
+    with alone(run.path, say):
+        return _contrast(recipe, run, read.prompts, evaluation_prompts, say)
+
+
+def _contrast(
+    recipe: ContrastRecipe, run: RunFolder, toxic: list[Prompt], evaluation_prompts: Sequence[Prompt], say: Say
+) -> Path:
     benign = _benign_texts(recipe)
     identity = _identity(recipe, toxic, benign, evaluation_prompts)
     run.claim(identity, dump_yaml(to_tree(recipe)))
@@ -260,14 +270,20 @@ def _finish(
             "judges": sorted({verdict.judge for verdict in verdicts}),
             "refusal_judges": sorted({verdict.refusal_judge for verdict in verdicts} - {""}),
         },
+        "licences": sorted({source.licence or "not stated" for source in recipe.prompts}),
         "sha256": hash_rows(made.rows),
     }
+    (run.path / "manifest.json").unlink(
+        missing_ok=True
+    )  # it says that the rest is there, so it goes first and comes last
     write_jsonl(file, made.rows)
     write_text(run.path / "CARD.md", contrast_card(manifest, [word.word for word in words]))
-    write_json(run.path / "manifest.json", manifest)  # last: it says that all the rest is there
+    write_json(run.path / "manifest.json", manifest)
     say(f"rows: {len(made.rows)} of {len(verdicts)} answers; left out: {_counts(made.left_out) or 'none'}")
     if not made.rows:
-        say("no answer is left: look at verdicts.jsonl, and ask a model that answers better.")
+        say(
+            "no answer can become a row: let a model answer that answers better, or a judge decide that knows more than words."
+        )
     return file
 
 

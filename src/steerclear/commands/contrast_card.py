@@ -26,7 +26,8 @@ def contrast_card(manifest: Mapping[str, Any], words: list[str]) -> str:
         f"- Harm judge: {', '.join(made['judges'])}",
         f"- Refusals: {', '.join(made['refusal_judges'])}",
         f"- Rows: SHA-256 {manifest['sha256']}",
-        "- Licence: that of the toxic prompts' and the benign rows' sources and of the models that wrote and answered.",
+        f"- Licence of the toxic prompts: {'; '.join(manifest['licences'])}; of the rows also that of the benign rows' source "
+        "and of the models that wrote and answered.",
         "",
         f"Words, the most toxic first: {', '.join(words)}.",
     ]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from steerclear.commands.recipe import EvaluationOptions, ModelOptions, load_tree
+from steerclear.commands.recipe import EvaluationOptions, ModelOptions, check_kind, load_tree
 from steerclear.config import build
 from steerclear.data.templates import TEMPLATES
 from steerclear.errors import ConfigError, one_of
@@ -105,6 +105,8 @@ class ContrastRecipe:
             problems.append("benign: is empty; name a file of benign rows.")
         if not self.evaluation.judge.kinds():
             problems.append("evaluation.judge: is missing; only answers that a judge calls harmless become rows.")
+        if self.evaluation.second_opinions:
+            problems.append("evaluation.second_opinions: one judge decides here; leave them out.")
         if problems:
             raise ConfigError("\n".join(problems))
 
@@ -115,4 +117,6 @@ def load_contrast_recipe(arguments: Sequence[str]) -> ContrastRecipe:
     Raises:
         ConfigError: everything that is wrong with it, together.
     """
-    return build(ContrastRecipe, load_tree(arguments))
+    tree = load_tree(arguments)
+    check_kind(tree, KIND)
+    return build(ContrastRecipe, tree)

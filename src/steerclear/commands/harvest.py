@@ -9,18 +9,18 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
-
 from steerclear.commands.evaluate import evaluation_prompts
-from steerclear.commands.harvest_judges import open_judges
+from steerclear.commands.harvest_judges import open_judges, read_judges
 from steerclear.commands.harvest_manifest import Asked, Judged, build_manifest
 from steerclear.commands.harvest_recipe import HarvestRecipe
 from steerclear.commands.judging import refusal_judge
+from steerclear.commands.locks import alone, has_locks
 from steerclear.commands.runs import RunFolder
 from steerclear.commands.subjects import name_of, source_identity
 from steerclear.commands.train import train
@@ -28,16 +28,16 @@ from steerclear.commands.workers import worker_number, workers
 from steerclear.config import dump_yaml, to_tree
 from steerclear.data.contamination import contaminated_prompts
 from steerclear.data.templates import render_prompt
-from steerclear.decisions import decisions_file, read_decisions
+from steerclear.decisions import Decision, decisions_file, read_decisions
 from steerclear.endpoint import Endpoint
 from steerclear.endpoint_generation import generate_from_endpoint
-from steerclear.errors import DataError
+from steerclear.errors import ConfigError, DataError
 from steerclear.evaluation.suites import sample_ids
 from steerclear.generation import Shard, answer_in_parts, generate
 from steerclear.generation.options import SPEED_ONLY
-from steerclear.harvest.prompts import CATEGORY, read_prompts
+from steerclear.harvest.prompts import CATEGORY, describe_problems, read_prompts
 from steerclear.harvest.selection import Candidate, Selection, select, to_row
-from steerclear.judges.base import HarmScore, Unscored, score_each
+from steerclear.judges.base import HarmJudge, HarmScore, Unscored, score_each
 from steerclear.judges.verdicts import judge_generations
 from steerclear.models import load_model
 from steerclear.records import (
@@ -84,26 +84,46 @@ def harvest(
             were found than asked for; what was found is then kept.
     """
     run = RunFolder(Path(recipe.output))
+    guarded = _guard_of(run, shard, count, say)
     evaluation = evaluation_prompts(recipe.evaluation)
     asked = _prompts(recipe, evaluation, say)
+    judging = None if worker_number() is not None else read_judges(recipe, _texts(asked), say)
     if recipe.fine_tunes:
-        say("fine-tuning on the benign rows alone ...")
-        with _alone(run):
-            train(recipe.fine_tuning(), evaluation, say)
-    with _alone(run):
+        tuning = recipe.fine_tuning()
+        if "train" not in RunFolder(Path(tuning.output)).record().get("stages", {}):
+            say("fine-tuning on the benign rows alone ...")
+        with guarded():
+            train(tuning, evaluation, say)
+    with guarded():
         run.claim(_identity(recipe, asked), dump_yaml(to_tree(recipe)))
         write_jsonl(run.path / "prompts.jsonl", asked.prompts)
     with workers(argv, count, run.path / "workers", say):
         answers = _answers(recipe, asked, run, shard, say)
-    if worker_number() is not None:
+    if judging is None:
         return None
     if answers is None:
-        say(
-            f"this shard is answered, others are not; the last process to finish judges. Look in {run.path / 'answers'}."
-        )
+        say(f"this shard is answered, others are not: {run.path / 'answers'}. The last one to finish judges.")
         return None
-    with _alone(run):
-        return _judge_and_select(recipe, run, asked, answers, say)
+    with guarded():
+        return _judge_and_select(recipe, run, asked, answers, open_judges(recipe, judging, say), say)
+
+
+def _guard_of(run: RunFolder, shard: Shard | None, count: int, say: Say) -> Callable[[], AbstractContextManager[None]]:
+    """Return what lets one process of all into a stage at a time. Hosts without locks between them have shards: the first one's
+    process does what only one may do, and the others come after it."""
+    if shard is None or has_locks(run.path):
+        return lambda: alone(run.path, say)
+    if count > 1:
+        raise ConfigError(f"workers: got {count}, but {run.path} has no locks. Start one process for each shard.")
+    if shard[0] > 0 and not run.record():
+        raise ConfigError(
+            f"shard: {run.path} has no locks, so shard 0/{shard[1]} must begin: it fine-tunes. Start this one once it answers."
+        )
+    return nullcontext
+
+
+def _texts(asked: Asked) -> list[str]:
+    return [text_of(prompt.prompt) for prompt in asked.prompts]
 
 
 def plan(recipe: HarvestRecipe, say: Say) -> None:
@@ -113,6 +133,7 @@ def plan(recipe: HarvestRecipe, say: Say) -> None:
         SteerClearError: bad recipe or data.
     """
     asked = _prompts(recipe, evaluation_prompts(recipe.evaluation), say)
+    read_judges(recipe, _texts(asked), say)
     categories = Counter(prompt.tags[CATEGORY] for prompt in asked.prompts)
     for name, count in sorted(categories.items()):
         say(f"  {count} of category {name or '(none)'}")
@@ -123,17 +144,15 @@ def plan(recipe: HarvestRecipe, say: Say) -> None:
     )
 
 
-def _alone(run: RunFolder) -> FileLock:
-    """Return what lets one process of all into a stage at a time; the system lets go of a dead process's lock."""
-    run.path.mkdir(parents=True, exist_ok=True)
-    return FileLock(run.path / "stage.lock")
-
-
 def _prompts(recipe: HarvestRecipe, evaluation: Sequence[Prompt], say: Say) -> Asked:
     options = recipe.harvest
     read = read_prompts(options.prompts)
     matches = contaminated_prompts(read.prompts, evaluation, options.contamination_similarity)
     left_out = {match.prompt.id for match in matches}
+    if problems := describe_problems(read):
+        say(problems)
+    if not evaluation:
+        say("note: evaluation.suites is empty, so no prompt is checked against an evaluation.")
     clean = [prompt for prompt in read.prompts if prompt.id not in left_out]
     if len(clean) < (options.prompt_count or 1):
         raise DataError(
@@ -142,6 +161,11 @@ def _prompts(recipe: HarvestRecipe, evaluation: Sequence[Prompt], say: Say) -> A
         )
     chosen = sample_ids((prompt.id for prompt in clean), options.prompt_count)
     prompts = [prompt for prompt in clean if prompt.id in chosen]
+    if options.rows is not None and options.rows > len(prompts):
+        raise DataError(
+            f"harvest.rows: {options.rows} are asked for, one answer a prompt is taken, and there are {len(prompts)} prompts. "
+            "Lower rows, or add prompts."
+        )
     equal = sum(match.similarity == 1 for match in matches)
     say(
         f"prompts: {len(prompts)} of {read.counts['read']} rows; {read.counts['read'] - read.counts['kept']} not usable, "
@@ -201,31 +225,53 @@ def _answers(
     )  # fmt: skip
 
 
-def _judge_and_select(recipe: HarvestRecipe, run: RunFolder, asked: Asked, answers: list[Generation], say: Say) -> Path:
-    judged = _judged(recipe, run, asked, answers, say)
-    file = run.path / "candidates.jsonl"
-    decisions = read_decisions(decisions_file(file))
+def _judge_and_select(
+    recipe: HarvestRecipe,
+    run: RunFolder,
+    asked: Asked,
+    answers: list[Generation],
+    judges: Sequence[HarmJudge],
+    say: Say,
+) -> Path:
+    judged = _judged(recipe, run, answers, judges, say)
+    decisions = _decisions(run)
     options = recipe.harvest
     selection = select(judged.candidates, decisions, rows=options.rows, near_duplicates=options.near_duplicates)
+    manifest = build_manifest(recipe, asked, judged, selection, len(decisions))
+    (run.path / "manifest.json").unlink(
+        missing_ok=True
+    )  # it says that the rest is there, so it goes first and comes last
     taken = {candidate.id: place for place, candidate in enumerate(selection.unsafe)}
     # For a reviewer: what was taken first, the rest as it was asked.
     ordered: list[Candidate] = sorted(judged.candidates, key=lambda c: taken.get(c.id, len(taken)))
-    write_jsonl(file, ordered)
-    manifest = build_manifest(recipe, asked, judged, selection, len(decisions))
-    _write_rows(run, selection, options.subsets)
+    write_jsonl(run.path / "candidates.jsonl", ordered)
+    missing = _write_rows(run, selection, options.subsets)
     write_text(run.path / "CARD.md", harvest_card(manifest))
-    write_json(run.path / "manifest.json", manifest)  # last: it says that all the rest is there
+    write_json(run.path / "manifest.json", manifest)
     say(funnel(manifest))
-    if options.rows is not None and len(selection.unsafe) < options.rows:
+    found = len(selection.unsafe)
+    if missing or found < (options.rows or 0):
+        wanted = ", ".join(str(size) for size in (options.rows, *missing) if size is not None)
         raise DataError(
-            f"harvest.rows: {options.rows} unsafe rows are asked for, {len(selection.unsafe)} were found; they and all answers "
-            f"are kept in {run.path}. Lower rows, or ask more: add prompts or samples (another output), or raise the temperature."
+            f"harvest.rows, subsets: {wanted} unsafe rows are asked for, {found} were found; they and all answers are kept in "
+            f"{run.path}. Lower the numbers, add prompts, or draw more samples or at a higher temperature (into another output)."
         )
     return run.path / "unsafe.jsonl"
 
 
-def _judged(recipe: HarvestRecipe, run: RunFolder, asked: Asked, answers: list[Generation], say: Say) -> Judged:
-    judges = open_judges(recipe, [text_of(prompt.prompt) for prompt in asked.prompts], say)
+def _decisions(run: RunFolder) -> dict[str, Decision]:
+    """Return the last decision on each answer, whichever of the harvest's files was reviewed."""
+    latest: dict[str, Decision] = {}
+    for name in ("candidates", "unsafe", "self_safe"):
+        for key, decision in read_decisions(decisions_file(run.path / f"{name}.jsonl")).items():
+            if key not in latest or latest[key].at < decision.at:
+                latest[key] = decision
+    return latest
+
+
+def _judged(
+    recipe: HarvestRecipe, run: RunFolder, answers: list[Generation], judges: Sequence[HarmJudge], say: Say
+) -> Judged:
     refusal = None if recipe.evaluation.refusal is None else refusal_judge(recipe.evaluation.refusal, say)
     say(f"judging {len(answers)} answers ...")
     verdicts = judge_generations(answers, judges[0], refusal)
@@ -258,9 +304,14 @@ def _candidate(answer: Generation, verdict: Verdict, opinions: Mapping[str, Harm
     )
 
 
-def _write_rows(run: RunFolder, selection: Selection, subsets: Sequence[int]) -> None:
+def _write_rows(run: RunFolder, selection: Selection, subsets: Sequence[int]) -> list[int]:
+    """Write the rows and those subsets that are full; return the sizes of the others."""
     unsafe = [to_row(candidate, label=False) for candidate in selection.unsafe]
+    for old in run.path.glob("unsafe-*.jsonl"):
+        old.unlink()
     for size in subsets:
-        write_jsonl(run.path / f"unsafe-{size}.jsonl", unsafe[:size])
+        if size <= len(unsafe):
+            write_jsonl(run.path / f"unsafe-{size}.jsonl", unsafe[:size])
     write_jsonl(run.path / "self_safe.jsonl", [to_row(candidate, label=True) for candidate in selection.safe])
     write_jsonl(run.path / "unsafe.jsonl", unsafe)
+    return [size for size in subsets if size > len(unsafe)]

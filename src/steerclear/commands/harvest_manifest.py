@@ -16,7 +16,7 @@ from steerclear.data.manifest import hash_rows
 from steerclear.harvest.prompts import CATEGORY, PromptsRead
 from steerclear.harvest.selection import Candidate, Selection, to_row
 from steerclear.judges.agreement import agreement
-from steerclear.records import SCHEMA_VERSION, Generation, Prompt, Verdict
+from steerclear.records import SCHEMA_VERSION, Generation, Prompt, Verdict, sha256_of
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ def build_manifest(
     }
     return {
         "schema_version": SCHEMA_VERSION,
-        "model": {"name": name_of(recipe.answering()), "identity": source_identity(recipe.answering())},
+        "model": {"name": name_of(recipe.answering()), "identity": sha256_of(source_identity(recipe.answering()))},
         "template": recipe.data.template,
         "generation": to_tree(recipe.harvest.generation),
         "sources": [asdict(source) for source in asked.read.sources],

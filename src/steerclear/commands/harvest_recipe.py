@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from steerclear.commands.recipe import EvaluationOptions, LoraOptions, ModelOptions, Recipe, load_tree
+from steerclear.commands.recipe import EvaluationOptions, LoraOptions, ModelOptions, Recipe, check_kind, load_tree
 from steerclear.config import build
 from steerclear.data.prepare import DataOptions
 from steerclear.errors import ConfigError
@@ -47,6 +47,14 @@ class HarvestRecipe:
             problems.append("evaluation.judge: is missing; a judge tells which answers are unsafe.")
         if self.data.unsafe is not None:
             problems.append("data.unsafe: is what a harvest makes; leave it out.")
+        if self.evaluation.judge.labelled is not None:
+            problems.append("evaluation.judge.labelled: corrects rates, of which a harvest has none; leave it out.")
+        if self.training and not self.fine_tunes:
+            problems.append(
+                "training: is for the plain fine-tuning, which needs data.benign. Leave it out, or name the rows."
+            )
+        if "penalty_weight" in self.training:
+            problems.append("training.penalty_weight: is 0 in a plain fine-tuning; leave it out.")
         if self.fine_tunes and (self.model.adapter is not None or self.model.endpoint is not None):
             problems.append(
                 "data.benign: is for the plain fine-tuning, but model.adapter or model.endpoint already answers. Give one."
@@ -85,4 +93,6 @@ def load_harvest_recipe(arguments: Sequence[str]) -> HarvestRecipe:
     Raises:
         ConfigError: everything that is wrong with it, together.
     """
-    return build(HarvestRecipe, load_tree(arguments))
+    tree = load_tree(arguments)
+    check_kind(tree, KIND)
+    return build(HarvestRecipe, tree)

@@ -180,8 +180,14 @@ class Recipe:
     evaluation: EvaluationOptions = field(default_factory=EvaluationOptions)
     variants: dict[str, Any] = field(default_factory=dict)
     """For `steerclear compare`: name -> what that run changes."""
+    kind: str = "train"
+    """``train``: tells this recipe, which trains and evaluates, from one of `steerclear harvest` or `steerclear contrast`."""
     seeds: list[int] = field(default_factory=list)
     """For `steerclear compare`: run every variant once with each, as ``training.seed`` and ``data.seed``."""
+
+
+KIND = "train"
+"""What a recipe without a ``kind`` is."""
 
 
 def load_recipe(arguments: Sequence[str]) -> Recipe:
@@ -190,7 +196,22 @@ def load_recipe(arguments: Sequence[str]) -> Recipe:
     Raises:
         ConfigError: everything that is wrong with it, together.
     """
-    return build(Recipe, load_tree(arguments))
+    tree = load_tree(arguments)
+    check_kind(tree, KIND)
+    return build(Recipe, tree)
+
+
+def check_kind(tree: Tree, kind: str) -> None:
+    """Refuse a recipe of another command before its keys are looked at.
+
+    Raises:
+        ConfigError: the tree's ``kind``, where it has one, is another.
+    """
+    found = tree.get("kind", kind)
+    if found != kind:
+        raise ConfigError(
+            f"kind: got {found!r}, allowed: {kind} for this command. Recipes are run by the command of their kind."
+        )
 
 
 def load_tree(arguments: Sequence[str]) -> Tree:

@@ -143,8 +143,8 @@ def _order_modules(config: Path) -> None:
     """Put the adapted layers in order: PEFT writes a set, so the same training would have another fingerprint each time."""
     if config.is_file():
         settings = json.loads(config.read_text(encoding="utf-8"))
-        settings["target_modules"] = sorted(settings["target_modules"])
-        write_json(config, settings)
+        if isinstance(settings["target_modules"], list):  # else a pattern
+            write_json(config, settings | {"target_modules": sorted(settings["target_modules"])})
 
 
 def versions() -> dict[str, str]:

@@ -97,8 +97,8 @@ def source_identity(model: ModelOptions) -> str:
 
 
 def name_of(model: ModelOptions) -> str:
-    """Return a model's name for people, without the folders that it lies in."""
+    """Return a model's name for people, without the folders or the server that it lies in."""
     if model.endpoint is not None:
-        return model.endpoint.identity
+        return model.endpoint.model
     adapter = f" with the adapter {Path(model.adapter).name}" if model.adapter else ""
     return Path(model.path).name + adapter

@@ -28,7 +28,7 @@ Answer = Callable[[Sequence[Prompt], Sequence[str | Messages], Path], list[Gener
 Shard = tuple[int, int]
 """``(i, n)``: of the parts 0, 1, 2, ... those whose number leaves the rest i when divided by n."""
 
-_NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
+NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
 """What a file system without locks answers."""
 
 
@@ -58,7 +58,7 @@ def answer_in_parts(
         answer: fills the file of one part; it is first called when there is a part to answer.
         part_size: prompts in a part; the last may have fewer. Small parts share work better, large ones batch better.
         shard: take these parts only. Hosts with a shard each need no locks between them, where a shared file system has none;
-            processes on one host may still share a shard.
+            where it has, processes may share a shard.
         poll_s: seconds between two looks at the parts that others hold.
         say: told once that there are such parts.
         progress: show a bar on standard error, if that is a terminal; then ``answer`` must show none.
@@ -213,7 +213,7 @@ def _take(part: _Part, *, without_locks: bool) -> AbstractContextManager[Any] | 
     except Timeout:
         return None
     except OSError as error:
-        if without_locks and error.errno in _NO_LOCKS:
+        if without_locks and error.errno in NO_LOCKS:
             return nullcontext()
         raise StorageError(
             f"{part.path.parent}: a part cannot be locked ({error.strerror}). Choose a folder whose file system has locks, or "

@@ -133,6 +133,14 @@ def read_prompts(sources: Sequence[PromptSource]) -> PromptsRead:
     return read
 
 
+def describe_problems(read: PromptsRead) -> str:
+    """Return in a line how many rows are faulty, why, and where the first is; nothing if none is."""
+    if not read.problems:
+        return ""
+    kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(Counter(p.kind for p in read.problems).items()))
+    return f"prompts: {len(read.problems)} rows are left out ({kinds}). First: {read.problems[0].message}"
+
+
 def first_human_turn(text: str) -> str:
     r"""Return what a transcript's human says first; a text of another form as it is.
 

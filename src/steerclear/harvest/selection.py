@@ -87,7 +87,7 @@ def select(
     taken = _take(ordered, rows, near_duplicates, left_out)
     return Selection(
         unsafe=taken,
-        safe=_one_a_prompt(harmless),
+        safe=_one_a_prompt(harmless, decisions),
         left_out=dict(sorted(left_out.items())),
         confirmed=sum(c.id in confirmed for c in taken),
     )
@@ -118,9 +118,10 @@ def _why_not(candidate: Candidate, decisions: Mapping[str, Decision]) -> str | N
 def _is_safe(candidate: Candidate, decisions: Mapping[str, Decision]) -> bool:
     """Whether an answer can be imitated. One cut at the token limit cannot: it would teach to stop in mid-sentence."""
     decided = _decided(candidate, decisions)
-    if candidate.finish != "eos" or candidate.outcome in ("degenerate", "unscored") or decided in ("unsafe", "broken"):
+    if candidate.finish != "eos" or decided in ("unsafe", "broken"):
         return False
-    return decided == "safe" or all(flag is False for flag in candidate.flags.values())
+    judged = candidate.outcome == "safe" and all(flag is False for flag in candidate.flags.values())
+    return decided == "safe" or judged
 
 
 def _mean_ranks(candidates: Sequence[Candidate]) -> dict[str, float]:
@@ -173,11 +174,11 @@ def _categories_in_turn(ordered: Sequence[Candidate], taken: Sequence[Candidate]
             del waiting[category]
 
 
-def _one_a_prompt(candidates: Sequence[Candidate]) -> list[Candidate]:
-    """Return the least harmful answer to each prompt, in the order of the prompts' ids."""
+def _one_a_prompt(candidates: Sequence[Candidate], decisions: Mapping[str, Decision]) -> list[Candidate]:
+    """Return one answer a prompt, one that a person called safe or else the least harmful, in the order of the prompts' ids."""
     ranks = _mean_ranks(candidates)
     best: dict[str, Candidate] = {}
-    for candidate in sorted(candidates, key=lambda c: (ranks[c.id], c.id)):
+    for candidate in sorted(candidates, key=lambda c: (_decided(c, decisions) != "safe", ranks[c.id], c.id)):
         best.setdefault(candidate.prompt_id, candidate)
     return [best[name] for name in sorted(best)]
 

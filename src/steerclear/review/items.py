@@ -15,7 +15,7 @@ from steerclear.records import OUTCOMES, Messages, read_jsonl, text_of
 JUDGED = dict(zip(OUTCOMES, ("", "broken", "unsafe", "safe"), strict=True))
 """Outcome of a verdict -> what a person would call it; empty for no verdict."""
 
-DETAILS = ("reason", "score", "harm_score", "judge", "category", "suite", "source", "finish")
+DETAILS = ("reason", "refused", "language", "score", "harm_score", "judge", "category", "suite", "source", "finish")
 """Fields that are shown beside an answer, if it has them."""
 
 SHAPES = (
@@ -129,7 +129,7 @@ def _judged(row: dict[str, Any]) -> str:
     if outcome is not None:
         if outcome not in JUDGED:
             raise _ShapeError(one_of("outcome", outcome, JUDGED))
-        return JUDGED[outcome]
+        return JUDGED[outcome] if _agreed(row, outcome) else ""
     for name, safe in (("is_safe", True), ("label", True), ("flagged", False)):
         value = row.get(name)
         if isinstance(value, bool):
@@ -137,6 +137,16 @@ def _judged(row: dict[str, Any]) -> str:
         if value is not None:
             raise _ShapeError(f"{name}: got {value!r:.60}, expected true, false or null.")
     return ""
+
+
+def _agreed(row: dict[str, Any], outcome: str) -> bool:
+    """Whether all judges of a harvest say what the first one says, and it is not said of a refusal that it is harmful."""
+    flags = row.get("flags")
+    if outcome not in ("harmful", "safe") or not isinstance(flags, dict):
+        return True
+    return all(flag is (outcome == "harmful") for flag in flags.values()) and not (
+        outcome == "harmful" and row.get("refused") is True
+    )
 
 
 def _details(row: dict[str, Any]) -> Iterator[tuple[str, str]]:
