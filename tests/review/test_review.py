@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
-from steerclear.commands.review import export
+from steerclear.commands.review import export, review
 from steerclear.decisions import decisions_file, read_decisions
 from steerclear.errors import ConfigError, DataError
 from steerclear.judges.classifier import read_rows
@@ -189,3 +191,21 @@ def test_bad_bodies_and_positions_are_refused(tmp_path: Path) -> None:
 def test_a_port_in_use_is_said() -> None:
     with listen() as taken, pytest.raises(ConfigError, match="cannot be had"):
         listen(taken.getsockname()[1])
+
+
+def test_the_browser_is_told_the_address_by_a_private_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[str] = []
+    said: list[str] = []
+    seen = threading.Event()
+
+    def browse(address: str) -> None:
+        page = Path(unquote(urlsplit(address).path))
+        opened.append(page.read_text())
+        assert page.parent.stat().st_mode & 0o077 == 0
+        seen.set()
+
+    monkeypatch.setattr("webbrowser.open", browse)
+    monkeypatch.setattr("steerclear.commands.review.serve", lambda *_: seen.wait(10))
+    review(write(tmp_path / "rows.jsonl", {"prompt": "p", "response": "a"}), said.append)
+    address = said[0].removeprefix("review: ")
+    assert address in opened[0]

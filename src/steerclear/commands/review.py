@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 import threading
 import webbrowser
 from collections.abc import Callable
@@ -30,16 +31,24 @@ def review(path: Path, say: Say, *, port: int = 0, browser: bool = True) -> None
     Raises:
         SteerClearError: the file cannot be reviewed, is under review already, or the port cannot be had.
     """
-    with Review(path) as opened, listen(port) as listening:
+    with Review(path) as opened, listen(port) as listening, tempfile.TemporaryDirectory() as private:
         token = new_token()
         address = f"http://{HOST}:{listening.getsockname()[1]}/{token}/"
         say(f"review: {address}")
         say("Whoever has this address can read the file and decide. Ctrl-C stops; nothing decided is lost.")
         if browser:  # in a thread: a text browser would hold the server up
-            threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
+            page = _redirect(Path(private), address)
+            threading.Thread(target=webbrowser.open, args=(page.as_uri(),), daemon=True).start()
         serve(opened, listening, token)
         count = tally(opened.items, opened.decisions)
         say(f"{count.decided} of {count.total} answers are decided: {opened.output}")
+
+
+def _redirect(private: Path, address: str) -> Path:
+    """Return a page that leads to an address: everyone on a host can read a command line, only its owner this folder."""
+    page = private / "review.html"
+    page.write_text(f'<!doctype html><meta http-equiv="refresh" content="0; url={address}">', encoding="utf-8")
+    return page
 
 
 def export(path: Path, output: Path, say: Say) -> None:
