@@ -43,8 +43,8 @@ def over_seeds(configurations: Mapping[str, Mapping[int, Sequence[Verdict]]]) ->
             for name, runs in configurations.items()
         }
         asked = sorted({key for runs in held.values() for run in runs.values() for key in run})
-        if not asked:
-            continue
+        if not any(value is not None for runs in held.values() for run in runs.values() for value in run.values()):
+            continue  # nobody was asked such prompts, or nothing is told of any answer
         for name, runs in held.items():
             common = [seed for seed in runs if seed in held[baseline]] if name != baseline else []
             own, theirs = _outcomes(runs, common, asked), _outcomes(held[baseline], common, asked)
