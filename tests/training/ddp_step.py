@@ -1,6 +1,7 @@
 """One training step a run on as many ranks as the launcher starts; rank 0 saves the gradients. Used by test_traps.py.
 
-Arguments: model folder, rows (JSON), rows per rank, output folder, and a JSON list of the trainer's arguments of each run.
+Arguments: model folder, rows (JSON), rows per rank, output folder, and a JSON list of the trainer's arguments of each run, with
+the arguments of an adapter under "lora".
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Any
 
 import torch
 from datasets import Dataset
+from peft import LoraConfig
 from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
 
 from steerclear import SteerClearConfig, SteerClearTrainer
@@ -32,6 +34,7 @@ class SaveGradient(TrainerCallback):
 folder, rows, per_rank, output, runs = sys.argv[1:]
 logs = []
 for number, settings in enumerate(json.loads(runs)):
+    lora = settings.pop("lora", None)
     trainer = SteerClearTrainer(
         model=AutoModelForCausalLM.from_pretrained(folder),
         args=SteerClearConfig(
@@ -41,6 +44,7 @@ for number, settings in enumerate(json.loads(runs)):
         ),
         train_dataset=Dataset.from_list(json.loads(Path(rows).read_text())),
         processing_class=AutoTokenizer.from_pretrained(folder),
+        peft_config=None if lora is None else LoraConfig(**lora, init_lora_weights=False),
         callbacks=[SaveGradient(str(Path(output) / f"gradient-{number}.pt"))],
     )  # fmt: skip
     trainer.train()

@@ -95,7 +95,14 @@ def test_trap_8_two_ranks_give_the_gradient_of_one(tmp_path: Path, make_llama: A
     tokenizer.save_pretrained(tmp_path / "model")
     (tmp_path / "rows.json").write_text(json.dumps(list(rows(5, 3))))
     common = {"avoid_tokens": "all", "sampling": "uniform", "penalty_weight": 2.0}
-    runs = json.dumps([common | {"objective": "emd"}, common | {"objective": "nlcl"}])
+    lora = {"r": 4, "target_modules": ["q_proj", "v_proj"], "task_type": "CAUSAL_LM"}
+    settings: list[dict[str, Any]] = [
+        {"objective": "emd"},
+        {"objective": "nlcl"},
+        {"objective": "unlikelihood", "token_decay": 0.7},
+        {"objective": "npo", "anchor_weight": 0.5, "lora": lora},
+    ]
+    runs = json.dumps([common | changes for changes in settings])
     script = str(Path(__file__).with_name("ddp_step.py"))
     logs = {}
     for ranks in (1, 2):
@@ -107,10 +114,13 @@ def test_trap_8_two_ranks_give_the_gradient_of_one(tmp_path: Path, make_llama: A
         done = subprocess.run(command + arguments, capture_output=True, text=True, env=environment, check=False)
         assert done.returncode == 0, done.stderr[-3000:]
         logs[ranks] = json.loads((output / "logs.json").read_text())
-    for number in range(2):
+    for number in range(len(settings)):
         one, two = (torch.load(tmp_path / f"ranks-{ranks}" / f"gradient-{number}.pt") for ranks in (1, 2))
         assert (one - two).norm() <= 2e-5 * one.norm()
-        for key in ("benign_loss", "penalty", "penalty_count", "unsafe_tokens", "benign_tokens"):
+        for key in ("benign_loss", "penalty", "penalty_count", "unsafe_tokens", "benign_tokens", "anchor"):
+            assert (key in logs[1][number]) == (key in logs[2][number]) == (key != "anchor" or number == 3)
+            if key not in logs[1][number]:
+                continue
             assert logs[1][number][key] == pytest.approx(logs[2][number][key], rel=1e-5), key
 
 

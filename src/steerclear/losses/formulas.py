@@ -34,12 +34,54 @@ def unlikelihood(log_odds_N: Tensor) -> Tensor:
     return -logsigmoid(-log_odds_N)
 
 
-def nlcl(log_odds_N: Tensor, sequences_N: Tensor, n_sequences: int) -> Tensor:
+def gradient_ascent(log_odds_N: Tensor) -> Tensor:
+    """log p(y), per token [N]: the log-likelihood of the unsafe answer is descended (Jang et al. 2023, arXiv 2210.01504;
+    Thudi et al. 2022, arXiv 2109.13398).
+
+    Unbounded below: its gradient by the log-odds is 1 - p, so it pushes hardest at what the model would never say.
+    """
+    return logsigmoid(log_odds_N)
+
+
+def confidence_gate(log_odds_N: Tensor, power: float) -> Tensor:
+    """(1 - p(y))^power, per token [N]: a weight that is small where the model is sure of the unsafe token."""
+    return (power * logsigmoid(-log_odds_N)).exp()
+
+
+def decay_weights(sequences_N: Tensor, decay: float) -> Tensor:
+    """decay^k, per token [N] in float32, for the k-th token of its sequence, from 0. Its tokens stand together, in order."""
+    _, index_N, length_S = sequences_N.unique_consecutive(return_inverse=True, return_counts=True)
+    start_S = length_S.cumsum(0) - length_S
+    place_N = torch.arange(len(sequences_N), device=sequences_N.device) - start_S[index_N]
+    return torch.tensor(decay, device=sequences_N.device) ** place_N
+
+
+def sequence_sums(values_N: Tensor, index_N: Tensor, n_sequences: int) -> tuple[Tensor, Tensor]:
+    """Return the sum and the mean of the values of each sequence [S]; ``index_N`` says which of the S a token belongs to."""
+    zeros_S = values_N.new_zeros(n_sequences)
+    total_S = zeros_S.index_add(0, index_N, values_N)
+    return total_S, total_S / zeros_S.index_add(0, index_N, torch.ones_like(values_N))
+
+
+def nlcl(mean_log_prob_S: Tensor) -> Tensor:
     """NLCL, Eq. 7: -log(1 - P), per sequence [S], with P = exp(mean log p) the length-normalised likelihood of ORPO."""
-    log_prob_N = logsigmoid(log_odds_N)
-    zeros_S = log_prob_N.new_zeros(n_sequences)
-    total_S = zeros_S.index_add(0, sequences_N, log_prob_N)
-    length_S = zeros_S.index_add(0, sequences_N, torch.ones_like(log_prob_N))
     # At P = 1 to the last bit the loss is large but finite.
-    mean_S = (total_S / length_S).clamp(max=-torch.finfo(log_prob_N.dtype).tiny)
+    mean_S = mean_log_prob_S.clamp(max=-torch.finfo(mean_log_prob_S.dtype).tiny)
     return -torch.log(-torch.expm1(mean_S))
+
+
+def npo(log_ratio_S: Tensor, beta: float) -> Tensor:
+    """NPO (Zhang et al. 2024, arXiv 2404.05868): (2/β) log(1 + (P / P_base)^β), per sequence [S].
+
+    ``log_ratio_S`` is log P - log P_base, the sum over the tokens; with the mean instead it is length-normalised NPO. The loss is
+    (2/β) log 2 at the base model, with the gradient of gradient ascent there, and falls to 0 as P does.
+    """
+    return -(2 / beta) * logsigmoid(-beta * log_ratio_S)
+
+
+def simnpo(mean_log_prob_S: Tensor, beta: float) -> Tensor:
+    """SimNPO (Fan et al. 2024, arXiv 2410.07163): (2/β) log(1 + P^β), per sequence [S], with P as in `nlcl`.
+
+    NPO without a reference, length-normalised; the paper's margin γ is 0, as in its authors' settings.
+    """
+    return -(2 / beta) * logsigmoid(-beta * mean_log_prob_S)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from transformers.utils import is_torch_bf16_gpu_available
 from trl import SFTConfig
 
 from steerclear.data.tokenization import AvoidTokens
 from steerclear.errors import ConfigError, one_of
-from steerclear.losses import AVOIDANCE_OBJECTIVES, IMPLEMENTATIONS, GroundCost, check_objective
+from steerclear.losses import AVOIDANCE_OBJECTIVES, IMPLEMENTATIONS, REFERENCE_OBJECTIVES, GroundCost, check_objective
 
 NORMALIZATIONS = ("global", "paper")
 SAMPLINGS = ("stratified", "uniform")
@@ -19,7 +20,8 @@ SAMPLINGS = ("stratified", "uniform")
 class SteerClearConfig(SFTConfig):
     """Arguments of `SteerClearTrainer`: those of `trl.SFTConfig`, and the fields below.
 
-    The loss of an optimizer step is L = L_SFT(benign tokens) + λ · L_avoid(unsafe tokens) (paper, Eqs. 6 and 8).
+    The loss of an optimizer step is L = L_SFT(benign tokens) + λ · L_avoid(unsafe tokens) (paper, Eqs. 6 and 8), plus
+    ``anchor_weight`` · KL(base ‖ model) over the benign tokens.
     """
 
     objective: str = field(default="emd", metadata={"help": f"Avoidance objective: {', '.join(AVOIDANCE_OBJECTIVES)}."})
@@ -40,6 +42,33 @@ class SteerClearConfig(SFTConfig):
         metadata={
             "help": "Push an unsafe token no further once its probability is below this. 0: always push. A first token that is "
             "avoided needs no more, and pushing on drives a good opening away too."
+        },
+    )
+    gate_power: float = field(
+        default=0.0,
+        metadata={
+            "help": "g of a factor (1 - p)^g on each unsafe token's loss, p its probability: spares tokens the model is sure of, "
+            "as the EMD's bound does by itself. 0: no gate. Only for objectives with a loss per token."
+        },
+    )
+    token_decay: float = field(
+        default=1.0,
+        metadata={
+            "help": "Factor d^k on the loss of the k-th avoided token of an answer (from 0), in a weighted mean: 1 counts all "
+            "alike, a small d nearly the first alone. Only for objectives with a loss per token."
+        },
+    )
+    npo_beta: float | None = field(
+        default=None,
+        metadata={
+            "help": "β of npo (default 0.1), npo_mean and simnpo (default 2.5). The smaller, the nearer to gradient ascent."
+        },
+    )
+    anchor_weight: float = field(
+        default=0.0,
+        metadata={
+            "help": "Weight of KL(base || model), the mean over the benign tokens; the base is the model with its adapter off. "
+            "0: none. Costs a second forward pass without gradient."
         },
     )
     normalization: str = field(
@@ -80,6 +109,10 @@ class SteerClearConfig(SFTConfig):
                     "answers.",
                 ),
                 (
+                    not self.anchor_weight >= 0,
+                    f"anchor_weight: got {self.anchor_weight}, allowed: 0 (no anchor) or more.",
+                ),
+                (
                     self.objective not in AVOIDANCE_OBJECTIVES,
                     one_of("objective", self.objective, AVOIDANCE_OBJECTIVES),
                 ),
@@ -111,7 +144,7 @@ class SteerClearConfig(SFTConfig):
         ]
         if problems:
             raise ConfigError("\n".join(problems))
-        check_objective(self.objective, self.ground_cost, self.avoid_until)
+        check_objective(self.objective, self.ground_cost, **self.levers)
         AvoidTokens(choice=self.avoid_tokens, first_k=self.avoid_first_k)
         if self.bf16 is None:
             # TRL's own default is an error on a CPU, and slow where bfloat16 is emulated.
@@ -125,6 +158,23 @@ class SteerClearConfig(SFTConfig):
     def ground_cost(self) -> GroundCost:
         """The ground cost of the EMD objectives."""
         return GroundCost(kind=self.cost, embedding=self.cost_embedding, centred=self.cost_centred)
+
+    @property
+    def levers(self) -> dict[str, Any]:
+        """The options of the avoidance objective, as `steerclear.losses.objective_loss` names them."""
+        return {
+            "until": self.avoid_until,
+            "gate_power": self.gate_power,
+            "token_decay": self.token_decay,
+            "beta": self.npo_beta,
+        }
+
+    @property
+    def needs_base(self) -> str | None:
+        """The argument that makes each step compare with the frozen base model, if one does."""
+        if self.anchor_weight > 0:
+            return f"anchor_weight={self.anchor_weight:g}"
+        return f"objective={self.objective}" if self.objective in REFERENCE_OBJECTIVES else None
 
     @property
     def avoided(self) -> AvoidTokens:

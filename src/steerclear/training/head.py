@@ -1,7 +1,8 @@
-"""Both loss terms inside the model's own forward, so that they run through PEFT, DDP and FSDP wrappers.
+"""All loss terms inside the model's own forward, so that they run through PEFT, DDP and FSDP wrappers.
 
 `add_objective_head` patches ``forward`` as TRL's ``add_fused_lm_head`` does: with ``signed_labels`` the backbone runs once and
-the head on the scored positions only; without, the forward is the one that was there before.
+the head on the scored positions only; without, the forward is the one that was there before. Where the loss compares with the
+frozen base model, the backbone runs once more, without gradient, first.
 
 Shape suffixes: B rows, T positions, N scored tokens, D hidden width, V vocabulary, E embedding width.
 """
@@ -21,8 +22,17 @@ from trl.trainer.utils import maybe_gather_lm_head_ctx
 
 from steerclear.data import signed_labels
 from steerclear.errors import ModelError
-from steerclear.losses import GroundCost, LossOutput, OutputHead, objective_loss
+from steerclear.losses import (
+    REFERENCE_OBJECTIVES,
+    GroundCost,
+    LossOutput,
+    OutputHead,
+    anchor_loss,
+    log_probability,
+    objective_loss,
+)
 from steerclear.training import packed_attention
+from steerclear.training.frozen_base import AdapterSwitch, as_base
 
 
 @dataclass
@@ -39,6 +49,16 @@ class ObjectiveOutput(ModelOutput):
     unsafe_probability: Tensor | None = None
     """Sum of p(y) over the avoided tokens, detached."""
     unsafe_tokens: Tensor | None = None
+    anchor_total: Tensor | None = None
+    """Sum of weight · KL(base ‖ model) over the imitated tokens, where there is an anchor; carries the gradient."""
+
+
+@dataclass(frozen=True)
+class BaseStates:
+    """What the frozen base model makes of a micro-batch."""
+
+    hidden_BTD: Tensor
+    head: OutputHead
 
 
 def head_of(model: Any) -> OutputHead:
@@ -81,7 +101,14 @@ def sequence_index(labels_BT: Tensor, position_ids_BT: Tensor | None) -> Tensor:
 
 
 def add_objective_head(
-    model: Any, objective: str, cost: GroundCost, *, until: float = 0.0, impl: str = "streamed"
+    model: Any,
+    objective: str,
+    cost: GroundCost,
+    *,
+    impl: str = "streamed",
+    anchored: bool = False,
+    without_adapter: AdapterSwitch | None = None,
+    **levers: Any,
 ) -> None:
     """Patch ``model.forward``: ``model(..., signed_labels=labels)`` then returns an `ObjectiveOutput`.
 
@@ -89,10 +116,12 @@ def add_objective_head(
         model: the causal language model itself, not its PEFT wrapper.
         objective: avoidance objective.
         cost: ground cost of the EMD objectives.
-        until: probability below which an unsafe token is pushed no further.
-        impl: implementation of both terms, of `steerclear.losses.IMPLEMENTATIONS`.
+        impl: implementation of all terms, of `steerclear.losses.IMPLEMENTATIONS`.
+        anchored: whether to compute the divergence from the frozen base model.
+        without_adapter: see `frozen_base.adapter_switch`; ``anchored`` and the `REFERENCE_OBJECTIVES` need it.
+        levers: options of `objective_loss` for the avoidance objective: ``until``, ``gate_power``, ``token_decay``, ``beta``.
     """
-    avoid = {"objective": objective, "cost": cost, "until": until, "impl": impl}
+    avoid = {"objective": objective, "cost": cost, "impl": impl, **levers}
     plain_forward = model.forward
 
     @functools.wraps(plain_forward)
@@ -101,21 +130,43 @@ def add_objective_head(
             return plain_forward(*args, **kwargs)
         kwargs.pop("labels", None)
         inputs = packed_attention.with_boundaries(self, kwargs)
+        base: BaseStates | None = None
+        if without_adapter is not None and _is_compared(signed_labels, objective, anchored):
+            with as_base(self, without_adapter):
+                base = BaseStates(self.base_model(*args, **inputs, use_cache=False).last_hidden_state, head_of(self))
         hidden_BTD = self.base_model(*args, **inputs, use_cache=False).last_hidden_state
         with maybe_gather_lm_head_ctx(self.get_output_embeddings().weight):
-            return _both_terms(self, hidden_BTD, signed_labels, kwargs.get("position_ids"), avoid)
+            return _all_terms(self, hidden_BTD, signed_labels, kwargs.get("position_ids"), avoid, base, anchored)
 
     model.forward = types.MethodType(forward, model)
 
 
-def _both_terms(
-    model: Any, hidden_BTD: Tensor, labels_BT: Tensor, position_ids_BT: Tensor | None, avoid: dict[str, Any]
+def _is_compared(labels_BT: Tensor, objective: str, anchored: bool) -> bool:
+    """Whether any token of the micro-batch needs the base model; most have no unsafe one."""
+    decoded = signed_labels.decode(labels_BT[:, 1:])
+    compared_BT = decoded.imitate & anchored | decoded.avoid & (objective in REFERENCE_OBJECTIVES)
+    return bool(compared_BT.any())
+
+
+def _all_terms(
+    model: Any,
+    hidden_BTD: Tensor,
+    labels_BT: Tensor,
+    position_ids_BT: Tensor | None,
+    avoid: dict[str, Any],
+    base: BaseStates | None,
+    anchored: bool,
 ) -> ObjectiveOutput:
     head = head_of(model)
     sequences_BT = sequence_index(labels_BT, position_ids_BT)[:, 1:]
     decoded = signed_labels.decode(labels_BT[:, 1:].to(head.weight_VD.device))
     hidden_BTD = hidden_BTD[:, :-1].to(head.weight_VD.device)
+    # Where there was no base pass, no token is compared, and no token's states can be taken from any.
+    base_BTD = hidden_BTD.detach() if base is None else base.hidden_BTD[:, :-1].to(head.weight_VD.device)
+    base_head = head if base is None else base.head
     embedding_VE = _whole(model.get_input_embeddings().weight) if avoid["cost"].embedding == "input" else None
+
+    impl, weights_BT = avoid["impl"], decoded.weights
 
     def term(mask_BT: Tensor, **options: Any) -> LossOutput:
         return objective_loss(
@@ -124,11 +175,21 @@ def _both_terms(
             head,
             embedding_VE=embedding_VE,
             sequences_N=sequences_BT.to(mask_BT.device)[mask_BT],
-            weights_N=decoded.weights[mask_BT],
+            weights_N=weights_BT[mask_BT],
             **options,
         )
 
-    benign, unsafe = term(decoded.imitate, objective="nll", impl=avoid["impl"]), term(decoded.avoid, **avoid)
+    if avoid["objective"] in REFERENCE_OBJECTIVES:
+        mask_BT = decoded.avoid
+        with torch.no_grad():
+            base_log_prob_N = log_probability(base_BTD[mask_BT], decoded.targets[mask_BT], base_head, impl=impl)
+        avoid = {**avoid, "base_log_prob_N": base_log_prob_N}
+    benign, unsafe = term(decoded.imitate, objective="nll", impl=impl), term(decoded.avoid, **avoid)
+    anchor = None
+    if anchored:
+        mask_BT = decoded.imitate
+        states_ND = (hidden_BTD[mask_BT], head, base_BTD[mask_BT], base_head)
+        anchor = anchor_loss(*states_ND, weights_N=weights_BT[mask_BT], impl=impl)
     return ObjectiveOutput(
         benign_total=benign.total,
         benign_tokens=benign.count,
@@ -136,4 +197,5 @@ def _both_terms(
         penalty_count=unsafe.count,
         unsafe_probability=unsafe.probability,
         unsafe_tokens=unsafe.tokens,
+        anchor_total=anchor,
     )

@@ -14,8 +14,9 @@ from trl import SFTTrainer, pack_dataset
 from steerclear.data.signed_labels import decode, is_avoided
 from steerclear.data.tokenization import NothingLeftError, tokenize_row
 from steerclear.errors import ConfigError, DataError
-from steerclear.losses import SEQUENCE_OBJECTIVES
+from steerclear.losses import SEQUENCE_OBJECTIVES, decay_weights
 from steerclear.training.arguments import SteerClearConfig
+from steerclear.training.frozen_base import adapter_switch
 from steerclear.training.head import add_objective_head, sequence_index
 from steerclear.training.packed_attention import use_packed_attention
 from steerclear.training.sampler import StratifiedSampler
@@ -59,7 +60,15 @@ class SteerClearTrainer(SFTTrainer):
                 "or set penalty_weight to 0 for plain SFT."
             )
         base_model = getattr(self.model, "get_base_model", lambda: self.model)()
-        add_objective_head(base_model, args.objective, args.ground_cost, until=args.avoid_until, impl=args.loss_impl)
+        add_objective_head(
+            base_model,
+            args.objective,
+            args.ground_cost,
+            impl=args.loss_impl,
+            anchored=args.anchor_weight > 0,
+            without_adapter=adapter_switch(self.model, args.needs_base),
+            **args.levers,
+        )
         if self.padding_free:
             use_packed_attention(base_model)
         # The paper drops the bound's factor 1/2, and its λ are meant without it.
@@ -191,7 +200,7 @@ class SteerClearTrainer(SFTTrainer):
         batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
         counts = torch.zeros(2, dtype=torch.long, device=device)
         for batch in batches:
-            counts += self._counts(batch).to(device)
+            counts = counts + self._counts(batch).to(device)
         return batches, self.accelerator.reduce(counts, reduction="sum")
 
     def _counts(self, batch: dict[str, Tensor]) -> Tensor:
@@ -200,6 +209,9 @@ class SteerClearTrainer(SFTTrainer):
         if self.args.objective in SEQUENCE_OBJECTIVES:
             sequences = sequence_index(batch["labels"], batch.get("position_ids"))[:, 1:]
             avoided = torch.tensor(sequences[decoded.avoid].unique().numel(), device=avoided.device)
+        elif self.args.token_decay < 1:
+            sequences = sequence_index(batch["labels"], batch.get("position_ids"))[:, 1:]
+            avoided = decay_weights(sequences[decoded.avoid], self.args.token_decay).sum()
         return torch.stack((decoded.imitate.sum(), avoided))
 
     def compute_loss(
@@ -209,7 +221,7 @@ class SteerClearTrainer(SFTTrainer):
         return_outputs: bool = False,
         num_items_in_batch: Tensor | None = None,
     ) -> Any:
-        """Return L = L_SFT + λ L_avoid of a micro-batch, as its share of the optimizer step (Eqs. 6 and 8).
+        """Return L = L_SFT + λ L_avoid of a micro-batch, and the anchor, as its share of the optimizer step (Eqs. 6, 8).
 
         Args:
             num_items_in_batch: the denominators of `get_batch_samples`; None, as in evaluation, takes those of this batch.
@@ -232,7 +244,10 @@ class SteerClearTrainer(SFTTrainer):
             )
         )
         self._record(output, labels, inputs)
-        loss = share * (benign_mean + self.args.penalty_weight * penalty_mean)
+        loss = benign_mean + self.args.penalty_weight * penalty_mean
+        if output.anchor_total is not None:
+            loss = loss + self.args.anchor_weight * output.anchor_total / denominators[0].clamp(min=1)
+        loss = share * loss
         return (loss, output) if return_outputs else loss
 
     # ── what is logged ──
@@ -262,6 +277,7 @@ class SteerClearTrainer(SFTTrainer):
                 "penalty": (sums["penalty_total"], sums["penalty_count"]),
                 "unsafe_probability": (sums["unsafe_probability"], sums["unsafe_tokens"]),
                 "unsafe_token_share": (sums["unsafe_tokens"], tokens),
+                "anchor": (sums.get("anchor_total", 0.0), sums["benign_tokens"] if "anchor_total" in sums else 0),
             }
             # A mean over nothing is left out: 0 would be a value.
             logs.update({prefix + name: total / count for name, (total, count) in means.items() if count})
