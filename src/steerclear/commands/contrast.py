@@ -6,35 +6,28 @@ answers to them, and of these the ones that a judge calls harmless and that refu
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from steerclear.commands.contrast_card import contrast_card
+from steerclear.commands.answering import Answerer
 from steerclear.commands.contrast_recipe import AnswererOptions, ContrastRecipe
-from steerclear.commands.judging import open_panel
+from steerclear.commands.judging import cache_folder, open_panel
 from steerclear.commands.locks import alone
-from steerclear.commands.runs import RunFolder, model_identity
+from steerclear.commands.runs import RunFolder
 from steerclear.commands.subjects import name_of, source_identity
 from steerclear.config import dump_yaml, to_tree
 from steerclear.data.manifest import hash_rows
 from steerclear.data.sources import read_source
 from steerclear.data.templates import render_prompt
-from steerclear.endpoint import Endpoint
-from steerclear.endpoint_generation import generate_from_endpoint
 from steerclear.errors import DataError
-from steerclear.generation import generate
-from steerclear.generation.options import SPEED_ONLY
 from steerclear.harvest.contrast import Contrast, select, whole_sentences
 from steerclear.harvest.prompts import describe_problems, read_prompts
 from steerclear.harvest.seemingly_toxic import SCRIPT, PromptPool, read_script, request, scripted
 from steerclear.harvest.words import ToxicWord, toxic_words
 from steerclear.judges.verdicts import judge_generations
-from steerclear.models import load_model
 from steerclear.records import (
     SCHEMA_VERSION,
     Generation,
@@ -48,6 +41,7 @@ from steerclear.records import (
     write_jsonl,
     write_text,
 )
+from steerclear.report.contrast_card import contrast_card
 
 ALGORITHM = 1
 """Raised when a change of this code changes what the same recipe makes."""
@@ -126,8 +120,11 @@ def _identity(
 
 
 def _answerer_identity(options: AnswererOptions) -> dict[str, Any]:
-    decoding = {key: value for key, value in to_tree(options.generation).items() if key not in SPEED_ONLY}
-    return {"model": source_identity(options.model), "template": options.template, **decoding}
+    return {
+        "model": source_identity(options.model),
+        "template": options.template,
+        **options.generation.decoding,
+    }
 
 
 def _words(
@@ -176,8 +173,9 @@ def _prompts(
 
 def _ask_for_prompts(recipe: ContrastRecipe, run: RunFolder, words: Sequence[ToxicWord], pool: PromptPool) -> None:
     """Ask a model for the words' prompts, in rounds; each round asks for the words that have too few yet."""
-    assert recipe.writer.asked is not None
-    model = _Answerer(recipe.writer.asked)
+    options = recipe.writer.asked
+    assert options is not None
+    model = Answerer(options.model, options.generation)
     for turn in range(1, recipe.writer.rounds + 1):
         lacking = [word.word for word in words if pool.missing(word.word)]
         if not lacking:
@@ -187,31 +185,15 @@ def _ask_for_prompts(recipe: ContrastRecipe, run: RunFolder, words: Sequence[Tox
             Prompt(id=f"{word}/{turn}", suite="writer", prompt=request(word, recipe.writer.per_word))
             for word in lacking
         ]
-        replies = model.answer(asked, run.path / f"replies-{turn}.jsonl")
+        replies = _ask(model, options, asked, run.path / f"replies-{turn}.jsonl")
         for word, reply in zip(lacking, replies, strict=True):
             pool.add_reply(word, reply)
 
 
-class _Answerer:
-    """A model that is opened when it is first asked."""
-
-    def __init__(self, options: AnswererOptions) -> None:
-        self._options = options
-
-    @cached_property
-    def _local(self) -> tuple[Any, Any]:
-        model = self._options.model
-        return load_model(model.path, model.adapter, dtype=model.dtype)
-
-    def answer(self, prompts: Sequence[Prompt], file: Path) -> list[Generation]:
-        """Answer prompts into a file, continuing what is there."""
-        options, source = self._options.generation, self._options.model
-        rendered = [render_prompt(prompt.prompt, "", self._options.template) for prompt in prompts]
-        if source.endpoint is not None:
-            return generate_from_endpoint(Endpoint(source.endpoint), prompts, rendered, options, file)
-        model, tokenizer = self._local
-        model_id = model_identity(source.path, source.adapter, model.dtype)
-        return generate(model, tokenizer, prompts, rendered, options, file, model_id=model_id)
+def _ask(answerer: Answerer, options: AnswererOptions, prompts: Sequence[Prompt], file: Path) -> list[Generation]:
+    """Answer prompts, as the template shows them, into a file; continue what is there."""
+    rendered = [render_prompt(prompt.prompt, "", options.template) for prompt in prompts]
+    return answerer.answer(prompts, rendered, file)
 
 
 def _answers(recipe: ContrastRecipe, run: RunFolder, prompts: Sequence[Prompt], say: Say) -> list[Generation]:
@@ -221,15 +203,14 @@ def _answers(recipe: ContrastRecipe, run: RunFolder, prompts: Sequence[Prompt], 
         answers = read_records(file, Generation)
     else:
         say(f"answers: asking {name_of(recipe.answers.model)} ...")
-        answers = _Answerer(recipe.answers).answer(prompts, file)
+        model = Answerer(recipe.answers.model, recipe.answers.generation)
+        answers = _ask(model, recipe.answers, prompts, file)
         run.finish("answers", {name: sum(answer.finish == name for answer in answers) for name in FINISHES})
     return [whole_sentences(answer) for answer in answers]
 
 
 def _verdicts(recipe: ContrastRecipe, run: RunFolder, answers: Sequence[Generation], say: Say) -> list[Verdict]:
-    options = dataclasses.replace(recipe.evaluation, second_opinions=[])
-    cache = Path(options.judge_cache) if options.judge_cache else run.path / "judge-cache"
-    panel = open_panel(options, cache, say)
+    panel = open_panel(recipe.evaluation, cache_folder(recipe.evaluation, recipe.output), say)
     verdicts = judge_generations(answers, panel.harm, panel.refusal)
     write_jsonl(run.path / "verdicts.jsonl", verdicts)
     return verdicts
@@ -273,9 +254,8 @@ def _finish(
         "licences": sorted({source.licence or "not stated" for source in recipe.prompts}),
         "sha256": hash_rows(made.rows),
     }
-    (run.path / "manifest.json").unlink(
-        missing_ok=True
-    )  # it says that the rest is there, so it goes first and comes last
+    # It says that the rest is there, so it goes first and comes last.
+    (run.path / "manifest.json").unlink(missing_ok=True)
     write_jsonl(file, made.rows)
     write_text(run.path / "CARD.md", contrast_card(manifest, [word.word for word in words]))
     write_json(run.path / "manifest.json", manifest)

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from steerclear.commands.judging import Panel, open_panel
+from steerclear.commands.judging import Panel, cache_folder, open_panel
 from steerclear.commands.quality import measure_quality
 from steerclear.commands.recipe import EvaluationOptions, Recipe
 from steerclear.commands.runs import model_identity
@@ -108,8 +108,7 @@ def panel_of(recipe: Recipe, say: Say) -> Panel:
     Raises:
         SteerClearError: a judge cannot be opened.
     """
-    cache = recipe.evaluation.judge_cache
-    return open_panel(recipe.evaluation, Path(cache) if cache else Path(recipe.output) / "judge-cache", say)
+    return open_panel(recipe.evaluation, cache_folder(recipe.evaluation, recipe.output), say)
 
 
 def check_suites(recipe: Recipe) -> None:

@@ -11,10 +11,11 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
-from functools import cache
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from steerclear.commands.answering import Answerer
 from steerclear.commands.evaluate import evaluation_prompts
 from steerclear.commands.harvest_judges import open_judges, read_judges
 from steerclear.commands.harvest_manifest import Asked, Judged, build_manifest
@@ -29,22 +30,19 @@ from steerclear.config import dump_yaml, to_tree
 from steerclear.data.contamination import contaminated_prompts
 from steerclear.data.templates import render_prompt
 from steerclear.decisions import Decision, decisions_file, read_decisions
-from steerclear.endpoint import Endpoint
-from steerclear.endpoint_generation import generate_from_endpoint
 from steerclear.errors import ConfigError, DataError
 from steerclear.evaluation.suites import sample_ids
-from steerclear.generation import Shard, answer_in_parts, generate
-from steerclear.generation.options import SPEED_ONLY
+from steerclear.generation import Shard, answer_in_parts
 from steerclear.harvest.prompts import CATEGORY, describe_problems, read_prompts
-from steerclear.harvest.selection import Candidate, Selection, select, to_row
+from steerclear.harvest.selection import Candidate, select, to_row
 from steerclear.judges.base import HarmJudge, HarmScore, Unscored, score_each
 from steerclear.judges.verdicts import judge_generations
-from steerclear.models import load_model
 from steerclear.records import (
     Generation,
-    Messages,
     Prompt,
+    Row,
     Verdict,
+    read_records,
     sha256_of,
     text_of,
     to_dict,
@@ -84,10 +82,13 @@ def harvest(
             were found than asked for; what was found is then kept.
     """
     run = RunFolder(Path(recipe.output))
+    if worker_number() is not None:  # the command that started it has done what comes before
+        _answers(recipe, read_records(run.path / "prompts.jsonl", Prompt), run, shard, say)
+        return None
     guarded = _guard_of(run, shard, count, say)
     evaluation = evaluation_prompts(recipe.evaluation)
     asked = _prompts(recipe, evaluation, say)
-    judging = None if worker_number() is not None else read_judges(recipe, _texts(asked), say)
+    judges = read_judges(recipe, _texts(asked), say)
     if recipe.fine_tunes:
         tuning = recipe.fine_tuning()
         if "train" not in RunFolder(Path(tuning.output)).record().get("stages", {}):
@@ -97,15 +98,14 @@ def harvest(
     with guarded():
         run.claim(_identity(recipe, asked), dump_yaml(to_tree(recipe)))
         write_jsonl(run.path / "prompts.jsonl", asked.prompts)
+    say(f"answers: {recipe.harvest.samples * len(asked.prompts)} from {name_of(recipe.answering())} ...")
     with workers(argv, count, run.path / "workers", say):
-        answers = _answers(recipe, asked, run, shard, say)
-    if judging is None:
-        return None
+        answers = _answers(recipe, asked.prompts, run, shard, say)
     if answers is None:
         say(f"this shard is answered, others are not: {run.path / 'answers'}. The last one to finish judges.")
         return None
     with guarded():
-        return _judge_and_select(recipe, run, asked, answers, open_judges(recipe, judging, say), say)
+        return _judge_and_select(recipe, run, asked, answers, open_judges(recipe, judges), say)
 
 
 def _guard_of(run: RunFolder, shard: Shard | None, count: int, say: Say) -> Callable[[], AbstractContextManager[None]]:
@@ -176,14 +176,13 @@ def _prompts(recipe: HarvestRecipe, evaluation: Sequence[Prompt], say: Say) -> A
 
 def _identity(recipe: HarvestRecipe, asked: Asked) -> dict[str, Any]:
     """Return what the answers depend on."""
-    decoding = {key: value for key, value in to_tree(recipe.harvest.generation).items() if key not in SPEED_ONLY}
     return {
         "algorithm": ALGORITHM,
         "model": source_identity(recipe.answering()),
         "template": recipe.data.template,
         "prompts": sha256_of([to_dict(prompt) for prompt in asked.prompts]),
         "samples": recipe.harvest.samples,
-        "generation": decoding,
+        "generation": recipe.harvest.generation.decoding,
     }
 
 
@@ -198,29 +197,15 @@ def _samples(prompts: Sequence[Prompt], count: int) -> list[Prompt]:
 
 
 def _answers(
-    recipe: HarvestRecipe, asked: Asked, run: RunFolder, shard: Shard | None, say: Say
+    recipe: HarvestRecipe, toxic: Sequence[Prompt], run: RunFolder, shard: Shard | None, say: Say
 ) -> list[Generation] | None:
     options, source = recipe.harvest.generation, recipe.answering()
-    prompts = _samples(asked.prompts, recipe.harvest.samples)
+    prompts = _samples(toxic, recipe.harvest.samples)
     rendered = [render_prompt(prompt.prompt, "", recipe.data.template) for prompt in prompts]
     model_id = source_identity(source)
-    if worker_number() is None:
-        say(f"answers: {len(prompts)} from {name_of(source)} ...")
-
-    @cache
-    def local() -> tuple[Any, Any]:
-        return load_model(source.path, source.adapter, dtype=source.dtype)
-
-    def answer(part: Sequence[Prompt], texts: Sequence[str | Messages], file: Path) -> list[Generation]:
-        if source.endpoint is not None:
-            return generate_from_endpoint(Endpoint(source.endpoint), part, texts, options, file, progress=False)
-        model, tokenizer = local()
-        return generate(
-            model, tokenizer, part, texts, options, file, model_id=model_id, allow_too_long=True, progress=False
-        )
-
+    part = partial(Answerer(source, options).answer, model_id=model_id, allow_too_long=True, progress=False)
     return answer_in_parts(
-        prompts, rendered, options, run.path / "answers", answer,
+        prompts, rendered, options, run.path / "answers", part,
         model_id=model_id, part_size=recipe.harvest.part_size, shard=shard, say=say,
     )  # fmt: skip
 
@@ -237,19 +222,21 @@ def _judge_and_select(
     decisions = _decisions(run)
     options = recipe.harvest
     selection = select(judged.candidates, decisions, rows=options.rows, near_duplicates=options.near_duplicates)
-    manifest = build_manifest(recipe, asked, judged, selection, len(decisions))
-    (run.path / "manifest.json").unlink(
-        missing_ok=True
-    )  # it says that the rest is there, so it goes first and comes last
+    unsafe = [to_row(candidate, label=False) for candidate in selection.unsafe]
+    safe = [to_row(candidate, label=True) for candidate in selection.safe]
+    rows = {"unsafe": unsafe, "self_safe": safe}
+    manifest = build_manifest(recipe, asked, judged, selection, rows, len(decisions))
+    # It says that the rest is there, so it goes first and comes last.
+    (run.path / "manifest.json").unlink(missing_ok=True)
     taken = {candidate.id: place for place, candidate in enumerate(selection.unsafe)}
     # For a reviewer: what was taken first, the rest as it was asked.
     ordered: list[Candidate] = sorted(judged.candidates, key=lambda c: taken.get(c.id, len(taken)))
     write_jsonl(run.path / "candidates.jsonl", ordered)
-    missing = _write_rows(run, selection, options.subsets)
+    missing = _write_rows(run, rows, options.subsets)
     write_text(run.path / "CARD.md", harvest_card(manifest))
     write_json(run.path / "manifest.json", manifest)
     say(funnel(manifest))
-    found = len(selection.unsafe)
+    found = len(unsafe)
     if missing or found < (options.rows or 0):
         wanted = ", ".join(str(size) for size in (options.rows, *missing) if size is not None)
         raise DataError(
@@ -304,14 +291,14 @@ def _candidate(answer: Generation, verdict: Verdict, opinions: Mapping[str, Harm
     )
 
 
-def _write_rows(run: RunFolder, selection: Selection, subsets: Sequence[int]) -> list[int]:
+def _write_rows(run: RunFolder, rows: Mapping[str, Sequence[Row]], subsets: Sequence[int]) -> list[int]:
     """Write the rows and those subsets that are full; return the sizes of the others."""
-    unsafe = [to_row(candidate, label=False) for candidate in selection.unsafe]
+    unsafe = rows["unsafe"]
     for old in run.path.glob("unsafe-*.jsonl"):
         old.unlink()
     for size in subsets:
         if size <= len(unsafe):
             write_jsonl(run.path / f"unsafe-{size}.jsonl", unsafe[:size])
-    write_jsonl(run.path / "self_safe.jsonl", [to_row(candidate, label=True) for candidate in selection.safe])
+    write_jsonl(run.path / "self_safe.jsonl", rows["self_safe"])
     write_jsonl(run.path / "unsafe.jsonl", unsafe)
     return [size for size in subsets if size > len(unsafe)]

@@ -4,31 +4,25 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from steerclear.commands.harvest_recipe import HarvestRecipe
-from steerclear.commands.judging import harm_judge
+from steerclear.commands.judging import cache_folder, harm_judge
 from steerclear.commands.recipe import JudgeOptions
 from steerclear.data.near_duplicates import group_near
 from steerclear.errors import ConfigError, DataError
+from steerclear.harvest.options import HarvestOptions
 from steerclear.judges.base import HarmJudge
 from steerclear.judges.cache import CachedJudge
 
 Say = Callable[[str], None]
 
 
-@dataclass(frozen=True)
-class CrossFit:
-    """A classifier that is to be fitted once a fold."""
-
-    rows: list[dict[str, Any]]
-    groups: dict[str, str]
-    """Prompt -> name of the group of those that count as one, for the rows' prompts and those that are to be judged."""
+Opener = Callable[[], HarmJudge]
+"""Opens a judge: loads or fits it."""
 
 
-def read_judges(recipe: HarvestRecipe, prompts: Sequence[str], say: Say) -> list[JudgeOptions | CrossFit]:
+def read_judges(recipe: HarvestRecipe, prompts: Sequence[str], say: Say) -> list[Opener]:
     """Read what the judges need, the deciding one first, so that what is wrong with it shows before anything is asked.
 
     A classifier with ``fit_on`` is fitted once a fold, without that fold's prompts; any other judge is taken as it is.
@@ -39,56 +33,55 @@ def read_judges(recipe: HarvestRecipe, prompts: Sequence[str], say: Say) -> list
     Raises:
         SteerClearError: rows or a classifier are missing, or no classifier could be fitted without the prompts it rules on.
     """
-    read: list[JudgeOptions | CrossFit] = []
-    for options in (recipe.evaluation.judge, *recipe.evaluation.second_opinions):
-        if options.fit_on is not None:
-            read.append(_cross_fit(options, prompts, recipe.harvest.judge_similarity))
-            continue
-        if options.classifier is not None:
-            harm_judge(options, say)
-            say(
-                f"note: whether {options.classifier} was fitted on these prompts is not known. Name its rows in "
-                "evaluation.judge.fit_on, and it is fitted again without them."
-            )
-        read.append(options)
-    return read
+    folder = Path(recipe.output) / "judges"
+    options = (recipe.evaluation.judge, *recipe.evaluation.second_opinions)
+    return [_opener(judge, prompts, recipe.harvest, folder / str(n), say) for n, judge in enumerate(options, 1)]
 
 
-def _cross_fit(options: JudgeOptions, prompts: Sequence[str], similarity: float | None) -> CrossFit:
+def _opener(options: JudgeOptions, prompts: Sequence[str], harvest: HarvestOptions, folder: Path, say: Say) -> Opener:
+    if options.fit_on is not None:
+        return _cross_fitted(options.fit_on, prompts, harvest, folder, say)
+    if options.classifier is None:
+        return lambda: harm_judge(options, say)
+    judge = harm_judge(options, say)
+    say(
+        f"note: whether {options.classifier} was fitted on these prompts is not known. Name its rows in "
+        "evaluation.judge.fit_on, and it is fitted again without them."
+    )
+    return lambda: judge
+
+
+def _cross_fitted(fit_on: str, prompts: Sequence[str], harvest: HarvestOptions, folder: Path, say: Say) -> Opener:
     from steerclear.judges.classifier import read_rows
+    from steerclear.judges.cross_fitted import fit_cross
 
-    rows = read_rows(Path(str(options.fit_on)))
+    rows, similarity = read_rows(Path(fit_on)), harvest.judge_similarity
     groups = group_near([*prompts, *(row["prompt"] for row in rows)], 1.0 if similarity is None else similarity)
     largest = max(Counter(groups[row["prompt"]] for row in rows).values(), default=0)
     if 2 * largest > len(rows):
         raise DataError(
-            f"harvest.judge_similarity: at {similarity}, {largest} of the {len(rows)} rows of {options.fit_on} hang together as "
+            f"harvest.judge_similarity: at {similarity}, {largest} of the {len(rows)} rows of {fit_on} hang together as "
             "one prompt, and no classifier can be fitted without them. Raise it, or set null: equal prompts only."
         )
-    return CrossFit(rows, groups)
+
+    def fit() -> HarmJudge:
+        say(
+            f"judge: fitted {harvest.folds} times on {len(rows)} rows, each time without the prompts that it will rule on ..."
+        )
+        return fit_cross(rows, groups, folds=harvest.folds, folder=folder)
+
+    return fit
 
 
-def open_judges(recipe: HarvestRecipe, read: Sequence[JudgeOptions | CrossFit], say: Say) -> list[HarmJudge]:
+def open_judges(recipe: HarvestRecipe, openers: Sequence[Opener]) -> list[HarmJudge]:
     """Return the judges in their order, each with its scores kept.
 
     Raises:
         SteerClearError: a judge's model or key is missing, or two are the same.
     """
-    own = Path(recipe.output)
-    cache = Path(recipe.evaluation.judge_cache) if recipe.evaluation.judge_cache else own / "judge-cache"
-    opened = [_opened(judge, recipe.harvest.folds, own / "judges" / str(n), say) for n, judge in enumerate(read, 1)]
+    opened = [opener() for opener in openers]
     names = [judge.name for judge in opened]
     if len(set(names)) < len(names):
         raise ConfigError(f"evaluation.second_opinions: two judges are the same ({', '.join(names)}). Leave one out.")
+    cache = cache_folder(recipe.evaluation, recipe.output)
     return [CachedJudge(judge, cache) for judge in opened]
-
-
-def _opened(judge: JudgeOptions | CrossFit, folds: int, folder: Path, say: Say) -> HarmJudge:
-    if isinstance(judge, JudgeOptions):
-        return harm_judge(judge, say)
-    from steerclear.judges.cross_fitted import fit_cross
-
-    say(
-        f"judge: fitted {folds} times on {len(judge.rows)} rows, each time without the prompts that it will rule on ..."
-    )
-    return fit_cross(judge.rows, judge.groups, folds=folds, folder=folder)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import combinations
 from typing import Any
@@ -14,9 +14,9 @@ from steerclear.commands.subjects import name_of, source_identity
 from steerclear.config import to_tree
 from steerclear.data.manifest import hash_rows
 from steerclear.harvest.prompts import CATEGORY, PromptsRead
-from steerclear.harvest.selection import Candidate, Selection, to_row
+from steerclear.harvest.selection import Candidate, Selection
 from steerclear.judges.agreement import agreement
-from steerclear.records import SCHEMA_VERSION, Generation, Prompt, Verdict, sha256_of
+from steerclear.records import SCHEMA_VERSION, Generation, Prompt, Row, Verdict, sha256_of
 
 
 @dataclass(frozen=True)
@@ -39,13 +39,19 @@ class Judged:
 
 
 def build_manifest(
-    recipe: HarvestRecipe, asked: Asked, judged: Judged, selection: Selection, decisions: int
+    recipe: HarvestRecipe,
+    asked: Asked,
+    judged: Judged,
+    selection: Selection,
+    rows: Mapping[str, Sequence[Row]],
+    decisions: int,
 ) -> dict[str, Any]:
-    """Return the manifest: JSON-ready, without a folder name or a text of a prompt or an answer."""
-    rows = {
-        "unsafe": [to_row(candidate, label=False) for candidate in selection.unsafe],
-        "self_safe": [to_row(candidate, label=True) for candidate in selection.safe],
-    }
+    """Return the manifest: JSON-ready, without a folder name or a text of a prompt or an answer.
+
+    Args:
+        rows: ``unsafe`` and ``self_safe``: the rows that the selection became.
+        decisions: a person's decisions that it heeded.
+    """
     return {
         "schema_version": SCHEMA_VERSION,
         "model": {"name": name_of(recipe.answering()), "identity": sha256_of(source_identity(recipe.answering()))},

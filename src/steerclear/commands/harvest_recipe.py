@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from steerclear.commands.recipe import EvaluationOptions, LoraOptions, ModelOptions, Recipe, check_kind, load_tree
+from steerclear.commands.runs import RunFolder
 from steerclear.config import build
 from steerclear.data.prepare import DataOptions
 from steerclear.errors import ConfigError
@@ -81,10 +82,10 @@ class HarvestRecipe:
         """Return who answers, once the fine-tuning is done."""
         if not self.fine_tunes:
             return self.model
-        folder = Path(self.output) / "sft"
+        run = RunFolder(Path(self.fine_tuning().output))
         if self.lora is None:
-            return dataclasses.replace(self.model, path=str(folder / "model"))
-        return dataclasses.replace(self.model, adapter=str(folder / "adapter"))
+            return dataclasses.replace(self.model, path=str(run.model))
+        return dataclasses.replace(self.model, adapter=str(run.adapter))
 
 
 def load_harvest_recipe(arguments: Sequence[str]) -> HarvestRecipe:

@@ -29,6 +29,11 @@ class Panel:
     """What the harm judge gets wrong on labelled rows. None: not measured."""
 
 
+def cache_folder(options: EvaluationOptions, output: str) -> Path:
+    """Return where judges' scores are kept: the recipe's ``judge_cache``, or a folder of its output."""
+    return Path(options.judge_cache) if options.judge_cache else Path(output) / "judge-cache"
+
+
 def open_panel(options: EvaluationOptions, cache: Path, say: Say) -> Panel:
     """Open the judges; what is fitted on first use is fitted now.
 

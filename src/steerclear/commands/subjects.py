@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from steerclear.commands.recipe import ModelOptions, Recipe
-from steerclear.commands.runs import RunFolder, model_fingerprint
+from steerclear.commands.runs import RunFolder, model_identity
 from steerclear.errors import ConfigError
 
 
@@ -92,8 +92,7 @@ def source_identity(model: ModelOptions) -> str:
     """Return what names a model's answers before it is loaded: the fingerprints of model and adapter, and the type asked for."""
     if model.endpoint is not None:
         return model.endpoint.identity
-    adapter = f"+{model_fingerprint(model.adapter)}" if model.adapter else ""
-    return f"{model_fingerprint(model.path)}{adapter} {model.dtype}"
+    return model_identity(model.path, model.adapter, model.dtype)
 
 
 def name_of(model: ModelOptions) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import logging
 from collections.abc import Callable, Iterator, Sequence
@@ -21,7 +20,7 @@ from rich.progress import (
 
 from steerclear.errors import DataError
 from steerclear.generation.decoding import Decoder, batches, encode, refuse_most, too_long
-from steerclear.generation.options import SPEED_ONLY, GenerationOptions
+from steerclear.generation.options import GenerationOptions
 from steerclear.records import (
     FAILURE,
     SCHEMA_VERSION,
@@ -173,11 +172,10 @@ def identity_of(
     if twice is not None:
         raise DataError(f"prompt id '{twice}' is used more than once. Give each prompt its own id.")
     asked = [[to_dict(prompt), text] for prompt, text in zip(prompts, rendered, strict=True)]
-    decoding = {k: v for k, v in dataclasses.asdict(options).items() if k not in SPEED_ONLY}
     return {
         "schema": SCHEMA_VERSION,
         "model": model_id,
-        **decoding,
+        **options.decoding,
         "prompts": len(prompts),
         "prompts_sha256": sha256_of(asked),
     }

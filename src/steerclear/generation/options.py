@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from steerclear.errors import ConfigError, one_of
 
@@ -36,6 +37,11 @@ class GenerationOptions:
     """Where keys and values of earlier tokens lie: ``dynamic`` grows with the answers, ``static`` has its full size at once.
     ``paged`` is transformers' continuous batching, where the next prompt takes the place of a finished one: greedy only, and made
     for GPUs. Changes speed and memory only, up to the rounding of the model's own arithmetic."""
+
+    @property
+    def decoding(self) -> dict[str, Any]:
+        """What the answers depend on: all options but those of `SPEED_ONLY`."""
+        return {name: value for name, value in asdict(self).items() if name not in SPEED_ONLY}
 
     def __post_init__(self) -> None:
         for name in ("max_new_tokens", "num_beams", "batch_size", "batch_tokens"):
