@@ -59,7 +59,7 @@ ALLOWED = {
         "review",
         "harvest",
     },
-    "demo": {"errors", "records", "models", "generation", "training", "evaluation"},
+    "demo": {"errors", "records", "models", "generation", "data", "training", "evaluation", "harvest"},
 }
 """Part of the package -> the other parts it may import."""
 

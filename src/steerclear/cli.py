@@ -83,10 +83,10 @@ def train(context: typer.Context) -> None:
     _quiet_start()
     from steerclear.commands.evaluate import evaluate, evaluate_along, evaluation_prompts
     from steerclear.commands.recipe import load_recipe
-    from steerclear.commands.train import train
+    from steerclear.commands.recover import train_recipe
 
     recipe = load_recipe(context.args)
-    run = train(recipe, evaluation_prompts(recipe.evaluation), say, along=evaluate_along(recipe, say))
+    run = train_recipe(recipe, evaluation_prompts(recipe.evaluation), say, along=evaluate_along(recipe, say))
     say(f"trained: {run.path}")
     if recipe.evaluation.suites:
         _print_scores(evaluate(recipe, say), str(run.path))

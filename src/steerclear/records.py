@@ -46,6 +46,8 @@ class Row:
     """Alpaca's second field: the text that the instruction is about. Empty for most rows."""
     weight: float = 1.0
     """Factor on this row's loss. 1 is neutral, 0.5 pulls half as hard."""
+    context: str = ""
+    """How the assistant's answer begins, before the completion: read by the model, and not learnt."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from steerclear.data.mixing import nested_subset, split_heldout, stratified_order
+from steerclear.data.mixing import Cycle, nested_subset, split_heldout
+from steerclear.data.mixing import stratified_order as order_of
 from steerclear.errors import ConfigError, DataError
 from steerclear.records import Row
 
@@ -102,6 +103,13 @@ def unsafe_per_step(rows_per_step: int, unsafe_share: float) -> int:
     return count
 
 
+def stratified_order(
+    n_benign: int, n_unsafe: int, rows_per_step: int, unsafe_share: float, seed: int, epoch: int
+) -> list[int]:
+    """The order with one cycle."""
+    return order_of(n_benign, [Cycle("unsafe", n_unsafe, unsafe_share)], rows_per_step, seed, epoch)
+
+
 @settings(deadline=None)
 @given(**SIZES, epoch=st.integers(0, 4))
 def test_every_step_has_its_share(
@@ -185,14 +193,34 @@ def test_without_unsafe_rows_or_share_the_order_is_benign(n_unsafe: int, share: 
 
 @pytest.mark.parametrize(("rows_per_step", "share"), [(8, 1.0), (8, 0.95), (1, 0.05)])
 def test_a_share_that_leaves_no_room_is_refused(rows_per_step: int, share: float) -> None:
-    with pytest.raises(ConfigError, match=f"unsafe_share: got {share}, which makes . of the {rows_per_step} rows"):
+    with pytest.raises(ConfigError, match=f"unsafe_share {share}: together . of the {rows_per_step} rows"):
         stratified_order(20, 5, rows_per_step, share, 0, 0)
 
 
-@pytest.mark.parametrize(("rows_per_step", "share"), [(0, 0.1), (8, -0.1)])
-def test_senseless_sizes_are_refused(rows_per_step: int, share: float) -> None:
-    with pytest.raises(ConfigError, match=f"rows_per_step: got {rows_per_step}.*unsafe_share: got {share}"):
+@pytest.mark.parametrize(
+    ("rows_per_step", "share", "message"), [(0, 0.1, "rows_per_step: got 0"), (8, -0.1, "unsafe_share: got -0.1")]
+)
+def test_senseless_sizes_are_refused(rows_per_step: int, share: float, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
         stratified_order(20, 5, rows_per_step, share, 0, 0)
+
+
+def test_two_cycles_keep_their_shares_and_their_own_orders() -> None:
+    """Of 16 rows 25 % and 12.5 % are 4 and 2; the first cycle's draws are those that it has alone."""
+    cycles = [Cycle("unsafe", 5, 0.25), Cycle("added", 3, 0.125)]
+    order = order_of(100, cycles, 16, 0, 0)
+    for start in range(0, 160, 16):
+        step = order[start : start + 16]
+        assert (sum(100 <= i < 105 for i in step), sum(i >= 105 for i in step)) == (4, 2)
+    assert sorted(i for i in order if i < 100) == list(range(100))
+    uses = Counter(i for i in order if i >= 105)
+    assert max(uses.values()) - min(uses.values()) <= 1
+    alone = order_of(120, cycles[:1], 16, 0, 0)  # 10 steps too
+    for start in range(0, 160, 16):
+        step, other = order[start : start + 16], alone[start : start + 16]
+        assert sorted(i - 100 for i in step if 100 <= i < 105) == sorted(i - 120 for i in other if i >= 120)
+    with pytest.raises(ConfigError, match=r"unsafe_share 0.6, added_share 0.4: together 16 of the 16 rows"):
+        order_of(100, [Cycle("unsafe", 5, 0.6), Cycle("added", 3, 0.4)], 16, 0, 0)
 
 
 def test_an_epoch_without_benign_rows_is_refused() -> None:
@@ -201,6 +229,6 @@ def test_an_epoch_without_benign_rows_is_refused() -> None:
 
 
 def test_the_order_is_the_same_in_another_process() -> None:
-    code = "from steerclear.data.mixing import stratified_order as s; print(s(30, 4, 8, 0.2, 1, 2))"
+    code = "from steerclear.data.mixing import Cycle, stratified_order as s; print(s(30, [Cycle('unsafe', 4, 0.2)], 8, 1, 2))"
     other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert other.stdout.strip() == str(stratified_order(30, 4, 8, 0.2, 1, 2))

@@ -79,9 +79,10 @@ def test_the_manifest_tells_what_was_used() -> None:
             "contamination_similarity": None,
         },
         "contamination": {"evaluation_prompts": 12, "rows_left_out": 0},
-        "rows": {"benign": 20, "unsafe": 6, "heldout": 4},
+        "rows": {"benign": 20, "added": 0, "unsafe": 6, "heldout": 4},
         "sha256": {
             "benign": hash_rows(data.benign),
+            "added": hash_rows([]),
             "unsafe": hash_rows(data.unsafe),
             "heldout": hash_rows(data.heldout),
         },
@@ -120,17 +121,16 @@ def test_added_rows_are_all_used_and_change_no_other_choice(tmp_path: Path) -> N
     benign, added = write(tmp_path / "b.jsonl", *alpaca(30)), write(tmp_path / "a.jsonl", *alpaca(5, start=100))
     without = prepare(benign=benign, benign_count=10)
     data = prepare(benign=benign, benign_count=10, added=added)
-    assert data.benign[:10] == without.benign
-    assert [row.id for row in data.benign[10:]] == [f"r{i}" for i in range(100, 105)]
-    assert (data.heldout, data.unsafe) == (without.heldout, without.unsafe)
-    assert data.manifest["sha256"]["benign"] != without.manifest["sha256"]["benign"]
+    assert [row.id for row in data.added] == [f"r{i}" for i in range(100, 105)]
+    assert (data.benign, data.heldout, data.unsafe) == (without.benign, without.heldout, without.unsafe)
+    assert data.manifest["sha256"]["added"] != without.manifest["sha256"]["added"]
 
 
 def test_added_rows_must_not_hold_an_evaluation_prompt(tmp_path: Path) -> None:
     added = write(tmp_path / "a.jsonl", {"instruction": PROMPTS[0].prompt, "output": "No."}, *alpaca(2))
     with pytest.raises(DataError, match="holds an evaluation prompt"):
         prepare(PROMPTS, added=added)
-    assert len(prepare(PROMPTS, added=added, on_contamination="drop", benign_count=5).benign) == 7
+    assert len(prepare(PROMPTS, added=added, on_contamination="drop", benign_count=5).added) == 2
 
 
 def test_several_sources_are_joined_and_a_repeated_row_is_kept_once(tmp_path: Path) -> None:
@@ -309,4 +309,4 @@ def test_the_papers_data(shared_data: Path) -> None:
         unsafe_count=500,
     )
     data = prepare_data(options, prompts)
-    assert data.manifest["rows"] == {"benign": 19800, "unsafe": 500, "heldout": 200}
+    assert data.manifest["rows"] == {"benign": 19800, "added": 0, "unsafe": 500, "heldout": 200}

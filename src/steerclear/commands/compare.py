@@ -8,7 +8,7 @@ from pathlib import Path
 
 from steerclear.commands.evaluate import evaluate, evaluate_along, evaluation_prompts, read_answers
 from steerclear.commands.recipe import SEED, Recipe
-from steerclear.commands.train import train
+from steerclear.commands.recover import train_recipe
 from steerclear.errors import SteerClearError
 from steerclear.evaluation.differences import differences
 from steerclear.evaluation.over_seeds import over_seeds
@@ -36,7 +36,7 @@ def compare(recipes: dict[str, Recipe], output: Path, say: Say) -> tuple[list[Ru
     for number, (name, recipe) in enumerate(recipes.items(), start=1):
         say(f"[{number}/{len(recipes)}] {name}")
         try:
-            run = train(recipe, evaluation_prompts(recipe.evaluation), say, along=evaluate_along(recipe, say))
+            run = train_recipe(recipe, evaluation_prompts(recipe.evaluation), say, along=evaluate_along(recipe, say))
             scores = evaluate(recipe, say)
         except SteerClearError as error:
             say(f"{name} failed: {error}")

@@ -21,6 +21,7 @@ from steerclear.commands.train import make_trainer, training_arguments
 from steerclear.data.prepare import PreparedData, prepare_data
 from steerclear.data.signed_labels import IGNORED, decode
 from steerclear.errors import SteerClearError
+from steerclear.training.sampler import UNSAFE
 from steerclear.training.trainer import SteerClearTrainer
 
 Say = Callable[[str], None]
@@ -69,6 +70,7 @@ def _check_training(recipe: Recipe, prepared: PreparedData, scratch: str, say: S
     sample = dataclasses.replace(
         prepared,
         benign=prepared.benign[:ROWS_LOOKED_AT],
+        added=prepared.added[:ROWS_LOOKED_AT],
         unsafe=prepared.unsafe[:ROWS_LOOKED_AT],
         heldout=prepared.heldout[:1],
     )
@@ -112,7 +114,7 @@ def _one_micro_batch(trainer: SteerClearTrainer) -> float:
     """Run forward and backward of the heaviest micro-batch of the sample twice; return the seconds of the second."""
     rows = sorted(trainer.train_dataset, key=lambda row: len(row["input_ids"]), reverse=True)
     # An unsafe row belongs in it whatever its length, or the avoidance term would not run.
-    rows.sort(key=lambda row: not row["unsafe"])
+    rows.sort(key=lambda row: row["part"] != UNSAFE)
     size = trainer.args.per_device_train_batch_size
     chosen = rows[:1] + sorted(rows[1:], key=lambda row: len(row["input_ids"]), reverse=True)[: size - 1]
     keep = ("input_ids", "labels", "seq_lengths")
@@ -145,7 +147,7 @@ def _check_gradients(trainer: SteerClearTrainer, say: Say) -> bool:
 
 def _say_cost(trainer: SteerClearTrainer, prepared: PreparedData, seconds: float, say: Say) -> None:
     args = trainer.args
-    rows = len(prepared.benign) + len(prepared.unsafe)
+    rows = len(prepared.benign) + len(prepared.added) + len(prepared.unsafe)
     micro_batches = rows * args.num_train_epochs / args.per_device_train_batch_size
     if args.max_steps > 0:
         micro_batches = args.max_steps * args.gradient_accumulation_steps

@@ -14,6 +14,7 @@ from steerclear.errors import ConfigError, one_of
 from steerclear.evaluation.alpaca_eval import AlpacaEvalOptions
 from steerclear.evaluation.suites import SuiteOptions
 from steerclear.generation import GenerationOptions
+from steerclear.harvest.recovery import RecoveryOptions
 from steerclear.judges.options import GuardOptions, RewardOptions
 from steerclear.models import DTYPES
 
@@ -178,6 +179,8 @@ class Recipe:
     lora: LoraOptions | None = field(default_factory=LoraOptions)
     """``null`` trains all weights."""
     evaluation: EvaluationOptions = field(default_factory=EvaluationOptions)
+    recovery: RecoveryOptions | None = None
+    """Steer, then recover: train a second time, on the steered model's own safe answers too. ``{}`` takes the defaults."""
     variants: dict[str, Any] = field(default_factory=dict)
     """For `steerclear compare`: name -> what that run changes."""
     kind: str = "train"

@@ -111,6 +111,7 @@ def train(recipe: Recipe, prompts: Sequence[Prompt], say: Say, along: Along | No
             "seconds": sum(entry.get("train_runtime", 0.0) for entry in history),
             "rows": {
                 "benign": len(prepared.benign),
+                "added": len(prepared.added),
                 "unsafe": len(prepared.unsafe) if arguments.penalty_weight > 0 else 0,
             },
         },
@@ -172,19 +173,20 @@ def identity_of(recipe: Recipe, prepared: PreparedData) -> dict[str, Any]:
     }
 
 
-def to_dataset(rows: Sequence[Row], template: str) -> Dataset:
+def to_dataset(rows: Sequence[Row], template: str, added: Sequence[Row] = ()) -> Dataset:
     """Return the rows as a data set for the trainer, rendered by the template; ids name file and line for errors."""
-    rendered = (render_row(row, template) for row in rows)
     return Dataset.from_list(
         [
             {
-                "prompt": r.prompt,
+                "prompt": (r := render_row(row, template)).prompt,
                 "completion": r.completion,
                 "label": r.label,
                 "weight": r.weight,
                 "id": f"{r.id} ({r.source})",
+                "added": is_added,
             }
-            for r in rendered
+            for part, is_added in ((rows, False), (added, True))
+            for row in part
         ]
     )
 
@@ -206,7 +208,9 @@ def make_trainer(recipe: Recipe, prepared: PreparedData, arguments: SteerClearCo
         args=arguments,
         # Plain SFT sees no unsafe row: one that counts nothing would still take a place in a batch.
         train_dataset=to_dataset(
-            [*prepared.benign, *(prepared.unsafe if arguments.penalty_weight > 0 else [])], recipe.data.template
+            [*prepared.benign, *(prepared.unsafe if arguments.penalty_weight > 0 else [])],
+            recipe.data.template,
+            prepared.added,
         ),
         eval_dataset=to_dataset(prepared.heldout, recipe.data.template) if prepared.heldout else None,
         processing_class=load_tokenizer(recipe.model.path),

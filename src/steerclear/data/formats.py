@@ -29,6 +29,8 @@ class Content:
     input: str = ""
     side: str = ""
     """Suffix of the row's id that tells the side of a pair."""
+    context: str = ""
+    """The beginning of the answer, before the completion."""
 
 
 class LeftOutError(Exception):
@@ -75,7 +77,8 @@ def _conversation(raw: dict[str, Any], role: str) -> Content:
 def _canonical(raw: dict[str, Any], role: str) -> Content:  # noqa: ARG001 (the label says it)
     label = _label(raw, "label")
     if not isinstance(raw["prompt"], list) and not isinstance(raw["completion"], list):
-        return Content(_text(raw, "prompt"), _text(raw, "completion"), label, input=_text(raw, "input"))
+        texts = {name: _text(raw, name) for name in ("input", "context")}
+        return Content(_text(raw, "prompt"), _text(raw, "completion"), label, **texts)
     prompt, completion = _turns(raw, "prompt"), _turns(raw, "completion")
     if completion and completion[-1]["role"] != "assistant":
         raise LeftOutError(
@@ -83,7 +86,7 @@ def _canonical(raw: dict[str, Any], role: str) -> Content:  # noqa: ARG001 (the 
         )
     if _text(raw, "input").strip():
         raise LeftOutError("type", "input: got text beside a prompt of messages, expected it in the messages.")
-    return Content(prompt, completion, label)
+    return Content(prompt, completion, label, context=_text(raw, "context"))
 
 
 FORMATS = {
@@ -91,7 +94,7 @@ FORMATS = {
     "triples": Format(("prompt", "response"), "prompt, response, is_safe", _triple),
     "pairs": Format(("prompt", "unsafe", "safe"), "prompt, unsafe, safe", _pair),
     "messages": Format(("messages",), "messages, label?", _conversation),
-    "canonical": Format(("prompt", "completion"), "prompt, completion, label, input?", _canonical),
+    "canonical": Format(("prompt", "completion"), "prompt, completion, label, input?, context?", _canonical),
 }
 """Every format that is read, by name. All of them may also have ``id`` and ``weight``; other fields are ignored."""
 

@@ -22,7 +22,7 @@ def build_manifest(
 
     Args:
         reads: every source as it was read.
-        rows: the final rows of each part: ``benign``, ``unsafe``, ``heldout``.
+        rows: the final rows of each part: ``benign``, ``added``, ``unsafe``, ``heldout``.
         selection: the options that chose them: seed, counts, template.
         evaluation_prompts: how many evaluation prompts the rows were checked against.
         contaminated: how many rows were left out because they hold one.
@@ -43,7 +43,9 @@ def build_manifest(
 
 def hash_rows(rows: Sequence[Row]) -> str:
     """Return the SHA-256 over all that training sees of the rows, in their order; where they came from makes no difference."""
-    return sha256_of([[r.id, r.prompt, r.input, r.completion, r.label, r.weight] for r in rows])
+    return sha256_of(
+        [[r.id, r.prompt, r.input, r.completion, r.label, r.weight, *([r.context] if r.context else [])] for r in rows]
+    )
 
 
 def _source(read: SourceRead) -> dict[str, Any]:

@@ -5,9 +5,21 @@ from __future__ import annotations
 import hashlib
 import random
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from steerclear.errors import ConfigError, DataError
 from steerclear.records import Row
+
+
+@dataclass(frozen=True)
+class Cycle:
+    """Rows that go round and round, the same share of every optimizer step."""
+
+    name: str
+    """Its order depends on it."""
+    rows: int
+    share: float
+    """Share of a step's rows. At 0, or without rows, none is drawn."""
 
 
 def nested_subset(rows: Sequence[Row], count: int, seed: int) -> list[Row]:
@@ -45,67 +57,72 @@ def _ranked(rows: Sequence[Row], purpose: str, seed: int) -> list[Row]:
     return sorted(rows, key=lambda row: hashlib.sha256(f"{purpose}\n{seed}\n{row.id}".encode()).digest())
 
 
-def stratified_order(
-    n_benign: int, n_unsafe: int, rows_per_step: int, unsafe_share: float, seed: int, epoch: int
-) -> list[int]:
-    """Return the rows of one epoch, so that every optimizer step has the same share of unsafe ones.
+def stratified_order(n_benign: int, cycles: Sequence[Cycle], rows_per_step: int, seed: int, epoch: int) -> list[int]:
+    """Return the rows of one epoch, so that every optimizer step has the same share of each cycle.
 
-    Indices below ``n_benign`` are benign rows, ``n_benign`` and above unsafe ones. Each consecutive block of
-    ``rows_per_step`` has u = max(1, round(unsafe_share · rows_per_step)) unsafe rows at random places. The epoch is one pass
-    over the benign rows; the last block may be shorter and keeps the proportion u : (rows_per_step - u) as nearly as whole
-    rows allow, at least one unsafe.
-    The unsafe rows go round and round, in a new order each time and on from where the epoch before stopped, so at any time
-    all have been used equally often within one.
+    Indices below ``n_benign`` are benign rows; those of the cycles follow, one cycle after the other. Each consecutive block of
+    ``rows_per_step`` has u = max(1, round(share · rows_per_step)) rows of a cycle, at random places. The epoch is one pass
+    over the benign rows; the last block may be shorter and keeps the proportions as nearly as whole rows allow, at least one
+    row of each cycle.
+    A cycle's rows come in a new order each time round, and on from where the epoch before stopped, so at any time all have
+    been used equally often within one.
 
     Args:
         rows_per_step: rows of one optimizer step over all ranks and accumulation steps.
-        unsafe_share: share of unsafe rows in a step. At 0, or without unsafe rows, the order has benign rows only.
         epoch: number of the epoch, from 0.
 
     Raises:
-        ConfigError: the share is negative or leaves no room for benign rows.
+        ConfigError: a share is negative, or they leave no room for benign rows.
         DataError: there are no benign rows.
     """
-    per_step = _unsafe_per_step(n_unsafe, rows_per_step, unsafe_share)
+    per_step = _rows_of_cycles(cycles, rows_per_step)
     if n_benign < 1:
         raise DataError("there are no benign rows, so an epoch has no end. Add benign rows, or sample uniformly.")
     benign = _shuffled(n_benign, f"benign/{seed}/{epoch}")
-    if not per_step:
-        return benign
-    room = rows_per_step - per_step
+    room = rows_per_step - sum(per_step)
     blocks = [benign[start : start + room] for start in range(0, n_benign, room)]
-    shares = [max(1, round(len(block) * per_step / room)) for block in blocks]
-    draws = _draws(n_unsafe, epoch * sum(shares), sum(shares), seed)
+    drawn: list[list[int]] = [[] for _ in blocks]
+    first = n_benign
+    for cycle, count in zip(cycles, per_step, strict=True):
+        shares = [max(1, round(len(block) * count / room)) if count else 0 for block in blocks]
+        draws = iter(_draws(cycle, epoch * sum(shares), sum(shares), seed))
+        for step, share in zip(drawn, shares, strict=True):
+            step += [first + next(draws) for _ in range(share)]
+        first += cycle.rows
     places = random.Random(f"places/{seed}/{epoch}")
-    order, used = [], 0
-    for block, share in zip(blocks, shares, strict=True):
-        step = block + [n_benign + i for i in draws[used : used + share]]
-        places.shuffle(step)
+    order = []
+    for block, extra in zip(blocks, drawn, strict=True):
+        step = block + extra
+        if extra:
+            places.shuffle(step)
         order += step
-        used += share
     return order
 
 
-def _unsafe_per_step(n_unsafe: int, rows_per_step: int, unsafe_share: float) -> int:
-    if rows_per_step < 1 or unsafe_share < 0:
+def _rows_of_cycles(cycles: Sequence[Cycle], rows_per_step: int) -> list[int]:
+    if rows_per_step < 1:
+        raise ConfigError(f"rows_per_step: got {rows_per_step}, allowed: 1 or more.")
+    counts = []
+    for cycle in cycles:
+        if cycle.share < 0:
+            raise ConfigError(f"{cycle.name}_share: got {cycle.share}, allowed: 0 or more.")
+        counts.append(max(1, round(cycle.share * rows_per_step)) if cycle.rows and cycle.share else 0)
+    if sum(counts) >= rows_per_step:
+        shares = ", ".join(f"{cycle.name}_share {cycle.share}" for cycle in cycles)
         raise ConfigError(
-            f"rows_per_step: got {rows_per_step}, allowed: 1 or more; unsafe_share: got {unsafe_share}, allowed: 0 or more."
+            f"{shares}: together {sum(counts)} of the {rows_per_step} rows of a step, which leaves no room for benign ones. "
+            "Lower a share or use more rows per step."
         )
-    if not n_unsafe or unsafe_share == 0:
-        return 0
-    count = max(1, round(unsafe_share * rows_per_step))
-    if count >= rows_per_step:
-        raise ConfigError(
-            f"unsafe_share: got {unsafe_share}, which makes {count} of the {rows_per_step} rows of a step unsafe and leaves no "
-            "room for benign ones. Lower the share or use more rows per step."
-        )
-    return count
+    return counts
 
 
-def _draws(n: int, start: int, count: int, seed: int) -> list[int]:
-    """Return draws ``start`` to ``start + count`` of the endless sequence of shuffled passes over n rows."""
+def _draws(cycle: Cycle, start: int, count: int, seed: int) -> list[int]:
+    """Return draws ``start`` to ``start + count`` of the endless sequence of shuffled passes over a cycle's rows."""
+    if not count:
+        return []
+    n, name = cycle.rows, cycle.name
     first, last = start // n, (start + count - 1) // n
-    passes = [i for number in range(first, last + 1) for i in _shuffled(n, f"unsafe/{seed}/{number}")]
+    passes = [i for number in range(first, last + 1) for i in _shuffled(n, f"{name}/{seed}/{number}")]
     return passes[start - first * n :][:count]
 
 

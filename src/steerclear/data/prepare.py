@@ -77,7 +77,9 @@ class PreparedData:
     """The rows of a run as they were read; `steerclear.data.templates.render_row` makes them what the model sees."""
 
     benign: list[Row]
-    """Rows to imitate, those that are always used last."""
+    """Rows to imitate."""
+    added: list[Row]
+    """More rows to imitate, all of a source's."""
     unsafe: list[Row]
     """Rows to avoid. Empty without an unsafe source."""
     heldout: list[Row]
@@ -125,7 +127,7 @@ def prepare_data(options: DataOptions, evaluation_prompts: Iterable[Prompt] = ()
         benign = nested_subset(pool, _count(options.benign_count, pool), options.seed)
     with _named("unsafe_count"):
         unsafe = nested_subset(unsafe, _count(options.unsafe_count, unsafe), options.seed)
-    parts = {"benign": benign + added, "unsafe": unsafe, "heldout": heldout}
+    parts = {"benign": benign, "added": added, "unsafe": unsafe, "heldout": heldout}
     for rows in parts.values():
         for row in rows:
             render_row(row, options.template)  # so that a wrong form is found before a model is loaded

@@ -259,6 +259,7 @@ def to_row(raw: dict[str, Any], kind: Format, role: str, row_id: str, place: str
         label=content.label,
         source=place,
         input=content.input if content.input.strip() else "",
+        context=content.context,
         weight=read_weight(raw.get("weight")),
     )
 
@@ -271,9 +272,9 @@ def _refuse_repeat(row: Row, seen: dict[tuple[str, str], str]) -> None:
 
 
 def text_key(row: Row) -> tuple[str, str]:
-    """Return what two rows with the same texts share: prompt with input, and completion, without case and white space."""
+    """Return what two rows with the same texts share: prompt with input, and the whole answer, without case and white space."""
     prompt = f"{_flat(row.prompt)}\n{row.input}"
-    return " ".join(prompt.casefold().split()), " ".join(_flat(row.completion).casefold().split())
+    return " ".join(prompt.casefold().split()), " ".join((row.context + _flat(row.completion)).casefold().split())
 
 
 def _flat(text: str | Messages) -> str:

@@ -53,6 +53,8 @@ def render_prompt(prompt: str | Messages, input: str = "", template: str = "alpa
 def render_row(row: Row, template: str) -> Row:
     """Return the row as it is trained on: prompt rendered, input used up, completion of the same kind as the prompt.
 
+    A context ends the prompt: as text, or as the beginning of the assistant's message, which the completion continues.
+
     Raises:
         ConfigError, DataError: as `render_prompt`; the message of a DataError names the row's file and line.
     """
@@ -65,7 +67,14 @@ def render_row(row: Row, template: str) -> Row:
             completion = [{"role": "assistant", "content": completion}]
     except DataError as error:
         raise DataError(f"{row.source}: {error}") from error
-    return dataclasses.replace(row, prompt=prompt, completion=completion, input="")
+    if row.context:
+        prompt = begin_answer(prompt, row.context)
+    return dataclasses.replace(row, prompt=prompt, completion=completion, input="", context="")
+
+
+def begin_answer(prompt: str | Messages, opening: str) -> str | Messages:
+    """Return a rendered prompt that goes on with the beginning of the answer."""
+    return prompt + opening if isinstance(prompt, str) else [*prompt, {"role": "assistant", "content": opening}]
 
 
 def _only_turn(turns: Messages, role: str, what: str, template: str) -> str:

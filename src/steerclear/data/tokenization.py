@@ -65,7 +65,8 @@ def tokenize_row(
     """Tokenize prompt and answer together, as they stand in generation, and label the answer's tokens.
 
     Text is used as it is and an end-of-sequence token is added; messages go through the tokenizer's chat template. Of several
-    completion messages only the last assistant turn is learnt from or avoided. Prompt tokens are never trained on.
+    completion messages only the last assistant turn is learnt from or avoided. Prompt tokens are never trained on. Where the
+    prompt's last message is the assistant's, it is the beginning of the answer, which the completion continues.
 
     Args:
         label: true imitates the whole answer with its end token, false avoids the tokens that ``avoid`` chooses.
@@ -123,13 +124,18 @@ def _render(
     elif not isinstance(prompt, str) and not isinstance(completion, str):
         if not completion or completion[-1]["role"] != "assistant":
             raise DataError(f"{row_id}: the last message of the completion must be the assistant's.")
-        turns = [*prompt, *completion]
+        begun = prompt[-1]["content"] if prompt and prompt[-1]["role"] == "assistant" else ""
+        answer = {"role": "assistant", "content": begun + completion[-1]["content"]}
+        turns = [*(prompt[:-1] if begun else prompt), *completion[:-1], answer]
         try:
             text = tokenizer.apply_chat_template(turns, tokenize=False)
             opening = tokenizer.apply_chat_template(turns[:-1], tokenize=False, add_generation_prompt=True)
         except Exception as error:  # a template may raise anything: jinja errors, its own raise_exception
             raise DataError(f"{row_id}: the tokenizer's chat template cannot render this row: {error}") from error
         start, said, is_chat = _common_prefix(opening, text), turns[-1]["content"], True
+        if begun:
+            start = max(start, text.find(begun.strip(), start) + len(begun.strip()))
+            said = completion[-1]["content"]
     else:
         raise DataError(f"{row_id}: prompt and completion must both be text or both be lists of messages.")
     core = _THINKING.sub("", said, count=1).strip()

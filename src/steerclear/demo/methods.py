@@ -11,6 +11,7 @@ from typing import Any
 from datasets import Dataset
 from transformers import PrinterCallback, ProgressCallback, TrainerCallback
 
+from steerclear.data.templates import render_row
 from steerclear.records import Row
 from steerclear.training.arguments import SteerClearConfig
 from steerclear.training.trainer import SteerClearTrainer
@@ -82,6 +83,7 @@ def fine_tune(
     steps: int,
     seed: int,
     on_step: Callable[[int], None],
+    added: Sequence[Row] = (),
 ) -> None:
     """Fine-tune the model in place on the CPU, its query and value projections only.
 
@@ -93,12 +95,17 @@ def fine_tune(
         steps: optimizer steps.
         seed: seed of the order of rows.
         on_step: called with the number of steps done.
+        added: more rows to imitate, drawn by the method's ``added_share``.
     """
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(name.split(".")[-2] in TRAINED)
     # A row that is left out must not take a place in a batch.
     used = [row for row in rows if row.label or method.settings.get("penalty_weight", 1.0) > 0]
-    columns = [{"id": r.id, "prompt": r.prompt, "completion": r.completion, "label": r.label} for r in used]
+    columns = [
+        {"id": r.id, "prompt": r.prompt, "completion": r.completion, "label": r.label, "added": is_added}
+        for part, is_added in ((used, False), (added, True))
+        for r in (render_row(row, "plain") for row in part)
+    ]
     with tempfile.TemporaryDirectory() as scratch:
         trainer = SteerClearTrainer(
             model,
@@ -113,21 +120,20 @@ def fine_tune(
 
 
 def _config(scratch: Path, method: Method, steps: int, seed: int) -> SteerClearConfig:
+    settings: dict[str, Any] = {"learning_rate": 1e-4, "unsafe_share": 0.125, **method.settings}
     return SteerClearConfig(
         output_dir=str(scratch),
         max_steps=steps,
         per_device_train_batch_size=32,
-        learning_rate=1e-4,
         lr_scheduler_type="linear",
         weight_decay=0.0,
-        unsafe_share=0.125,
         seed=seed,
         use_cpu=True,
         gradient_checkpointing=False,
         logging_strategy="no",
         save_strategy="no",
         report_to="none",
-        **method.settings,
+        **settings,
     )
 
 

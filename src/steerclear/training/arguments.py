@@ -87,6 +87,13 @@ class SteerClearConfig(SFTConfig):
     unsafe_share: float = field(
         default=0.05, metadata={"help": "Share of unsafe rows in a step of sampling=stratified."}
     )
+    added_share: float | None = field(
+        default=None,
+        metadata={
+            "help": "Share of added rows (data.added) in a step of sampling=stratified; they then cycle as unsafe rows do. "
+            "Default: they are drawn with the benign rows, once an epoch."
+        },
+    )
     loss_impl: str = field(
         default="streamed",
         metadata={
@@ -124,6 +131,15 @@ class SteerClearConfig(SFTConfig):
                 (
                     not 0 < self.unsafe_share < 1,
                     f"unsafe_share: got {self.unsafe_share}, allowed: above 0 and below 1.",
+                ),
+                (
+                    self.added_share is not None and not 0 < self.added_share < 1,
+                    f"added_share: got {self.added_share}, allowed: above 0 and below 1, or none.",
+                ),
+                (
+                    self.added_share is not None and self.sampling == "uniform",
+                    f"added_share: got {self.added_share} with sampling 'uniform', which keeps no shares. Use sampling "
+                    "'stratified', or leave it out.",
                 ),
                 (
                     self.packing and self.packing_strategy != "bfd",

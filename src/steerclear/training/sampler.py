@@ -1,48 +1,50 @@
-"""A sampler that puts the same share of unsafe rows into every optimizer step."""
+"""A sampler that puts the same share of unsafe rows, and of added rows, into every optimizer step."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 
 from torch.utils.data import Sampler
 
-from steerclear.data.mixing import stratified_order
+from steerclear.data.mixing import Cycle, stratified_order
+
+BENIGN, UNSAFE, ADDED = "benign", "unsafe", "added"
+"""Which part of the training data a row belongs to."""
 
 
 class StratifiedSampler(Sampler[int]):
-    """Yields row indices; each consecutive block of ``rows_per_step`` has the wanted share of unsafe rows, at least one.
+    """Yields row indices; each consecutive block of ``rows_per_step`` has the wanted shares, at least one row of each part.
 
-    An epoch is one pass over the benign rows; the unsafe rows cycle. The order depends on seed and epoch alone, so a resumed run
+    An epoch is one pass over the benign rows; the other parts cycle. The order depends on seed and epoch alone, so a resumed run
     sees the rows of an unbroken one.
 
     Args:
-        unsafe: for each row of the data set whether it is unsafe.
+        parts: the part of each row of the data set.
         rows_per_step: rows of one optimizer step over all ranks and accumulation steps.
-        unsafe_share: share of unsafe rows in a step.
+        shares: part -> its share of the rows in a step; a part without a share is one with the benign rows.
     """
 
-    def __init__(self, unsafe: Sequence[bool], rows_per_step: int, unsafe_share: float, seed: int) -> None:
-        self._benign = [i for i, flag in enumerate(unsafe) if not flag]
-        self._unsafe = [i for i, flag in enumerate(unsafe) if flag]
-        self._rows_per_step, self._share, self._seed = rows_per_step, unsafe_share, seed
+    def __init__(self, parts: Sequence[str], rows_per_step: int, shares: Mapping[str, float], seed: int) -> None:
+        places = {name: [i for i, part in enumerate(parts) if part == name] for name in shares}
+        benign = [i for i, part in enumerate(parts) if part not in shares]
+        self._rows = benign + [i for name in shares for i in places[name]]
+        self._cycles = [Cycle(name, len(places[name]), share) for name, share in shares.items()]
+        self._n_benign, self._rows_per_step, self._seed = len(benign), rows_per_step, seed
         self._epoch = 0
-        self._length = len(self._order())
+        order = self._order()
+        self._length = len(order)
+        drawn = Counter(parts[i] for i in order)
+        self.passes = {cycle.name: drawn[cycle.name] / cycle.rows for cycle in self._cycles if cycle.rows}
+        """Part -> how often each of its rows is seen in an epoch."""
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch that the next iteration yields; the trainer calls it."""
         self._epoch = epoch
 
     def _order(self) -> list[int]:
-        order = stratified_order(
-            len(self._benign), len(self._unsafe), self._rows_per_step, self._share, self._seed, self._epoch
-        )
-        rows = self._benign + self._unsafe
-        return [rows[i] for i in order]
-
-    @property
-    def unsafe_draws(self) -> int:
-        """Number of unsafe rows drawn in an epoch."""
-        return len(self) - len(self._benign)
+        order = stratified_order(self._n_benign, self._cycles, self._rows_per_step, self._seed, self._epoch)
+        return [self._rows[i] for i in order]
 
     def __iter__(self) -> Iterator[int]:
         return iter(self._order())

@@ -6,6 +6,7 @@ import logging
 from collections import defaultdict
 from typing import Any
 
+import numpy as np
 import torch
 from datasets import Dataset, concatenate_datasets
 from torch import Tensor
@@ -19,7 +20,7 @@ from steerclear.training.arguments import SteerClearConfig
 from steerclear.training.frozen_base import adapter_switch
 from steerclear.training.head import add_objective_head, sequence_index
 from steerclear.training.packed_attention import use_packed_attention
-from steerclear.training.sampler import StratifiedSampler
+from steerclear.training.sampler import ADDED, BENIGN, UNSAFE, StratifiedSampler
 
 logger = logging.getLogger(__name__)
 
@@ -28,8 +29,9 @@ class SteerClearTrainer(SFTTrainer):
     """Trains on benign rows and away from unsafe ones.
 
     The data set has the columns of TRL's unpaired preference, ``prompt``, ``completion`` (text or messages) and ``label``
-    (true: imitate, false: avoid), and optionally ``weight`` and ``id``; or it is tokenized: ``input_ids`` and signed ``labels``
-    (`steerclear.data.signed_labels`). All other arguments are those of `trl.SFTTrainer`.
+    (true: imitate, false: avoid), and optionally ``weight``, ``id`` and ``added`` (true: drawn by ``added_share``); or it is
+    tokenized: ``input_ids`` and signed ``labels`` (`steerclear.data.signed_labels`). All other arguments are those of
+    `trl.SFTTrainer`.
 
     Raises:
         ConfigError: λ > 0 and no unsafe row, or an argument that this trainer cannot honour.
@@ -54,10 +56,15 @@ class SteerClearTrainer(SFTTrainer):
             raise ConfigError(
                 "router_aux_loss_coef: only 0 is supported by SteerClearTrainer. Set router_aux_loss_coef=0.0."
             )
-        if args.penalty_weight > 0 and not any(self.train_dataset["unsafe"]):
+        parts = self.train_dataset["part"]
+        if args.penalty_weight > 0 and UNSAFE not in parts:
             raise ConfigError(
                 f"penalty_weight: got {args.penalty_weight} with no unsafe row in the training data. Add rows with label false, "
                 "or set penalty_weight to 0 for plain SFT."
+            )
+        if args.added_share is not None and ADDED not in parts:
+            raise ConfigError(
+                f"added_share: got {args.added_share} with no added row. Add rows (data.added), or leave it out."
             )
         base_model = getattr(self.model, "get_base_model", lambda: self.model)()
         add_objective_head(
@@ -73,8 +80,8 @@ class SteerClearTrainer(SFTTrainer):
             use_packed_attention(base_model)
         # The paper drops the bound's factor 1/2, and its λ are meant without it.
         self._penalty_scale = 2.0 if args.normalization == "paper" and args.objective == "emd_bound" else 1.0
-        self._unsafe_passes = 1.0
-        """How often each unsafe row is seen in an epoch."""
+        self._passes = {UNSAFE: 1.0}
+        """How often each row of a part is seen in an epoch."""
         self._sums: dict[str, dict[str, Tensor | float]] = {
             "train": defaultdict(float),
             "eval": defaultdict(float),
@@ -101,11 +108,7 @@ class SteerClearTrainer(SFTTrainer):
             raise DataError(f"{dataset_name}: has input_ids but no labels column; see steerclear.data.signed_labels.")
         if packing and "seq_lengths" not in dataset.column_names:
             dataset = _pack(dataset, args.max_length, apart=args.sampling == "stratified")
-        if "unsafe" not in dataset.column_names:
-            dataset = dataset.map(
-                lambda row: {"unsafe": any(map(is_avoided, row["labels"]))}, desc="Marking unsafe rows"
-            )
-        return dataset
+        return dataset if "part" in dataset.column_names else _with_parts(dataset)
 
     def _tokenize(self, dataset: Dataset, tokenizer: Any, args: SteerClearConfig, dataset_name: str) -> Dataset:
         missing = [name for name in ("prompt", "completion", "label") if name not in dataset.column_names]
@@ -135,8 +138,8 @@ class SteerClearTrainer(SFTTrainer):
                 if not row["label"]:
                     # How many unsafe rows there are is what experiments vary: none may vanish.
                     raise
-                return {"input_ids": [], "labels": [], "cut": 0}
-            return vars(tokenized)
+                return {"input_ids": [], "labels": [], "cut": 0, "added": False}
+            return vars(tokenized) | {"added": bool(row.get("added"))}
 
         tokenized = dataset.map(
             tokenize,
@@ -165,13 +168,15 @@ class SteerClearTrainer(SFTTrainer):
 
     def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Any:
         """Return the stratified sampler; uniform sampling is the base class's."""
-        unsafe = self.train_dataset["unsafe"]  # ``train_dataset`` has lost that column by now
-        n_unsafe = sum(unsafe)
-        if self.args.sampling == "uniform" or not n_unsafe or self.args.penalty_weight == 0:
+        parts = self.train_dataset["part"]  # ``train_dataset`` has lost that column by now
+        shares = {UNSAFE: self.args.unsafe_share} if self.args.penalty_weight > 0 and UNSAFE in parts else {}
+        if self.args.added_share is not None:
+            shares[ADDED] = self.args.added_share
+        if self.args.sampling == "uniform" or not shares:
             return super()._get_train_sampler(train_dataset)
         seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
-        sampler = StratifiedSampler(unsafe, self._rows_per_step, self.args.unsafe_share, seed)
-        self._unsafe_passes = sampler.unsafe_draws / n_unsafe
+        sampler = StratifiedSampler(parts, self._rows_per_step, shares, seed)
+        self._passes |= sampler.passes
         return sampler
 
     @property
@@ -179,13 +184,13 @@ class SteerClearTrainer(SFTTrainer):
         return self.args.per_device_train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
 
     def sampling_summary(self) -> dict[str, Any]:
-        """Return how rows are drawn: the sampling, the rows of an optimizer step, and the passes over unsafe rows an epoch."""
+        """Return how rows are drawn: the sampling, the rows of an optimizer step, and how often an epoch passes over a part."""
         sampler = self._get_train_sampler()
         stratified = isinstance(sampler, StratifiedSampler)
         return {
             "sampling": "stratified" if stratified else "uniform",
             "rows_per_step": self._rows_per_step,
-            "unsafe_passes_per_epoch": self._unsafe_passes,
+            **{f"{part}_passes_per_epoch": passes for part, passes in self._passes.items()},
         }
 
     # ── loss ──
@@ -282,7 +287,7 @@ class SteerClearTrainer(SFTTrainer):
             # A mean over nothing is left out: 0 would be a value.
             logs.update({prefix + name: total / count for name, (total, count) in means.items() if count})
             if mode == "train" and self.state.epoch is not None:
-                logs["unsafe_row_repeats"] = self.state.epoch * self._unsafe_passes
+                logs["unsafe_row_repeats"] = self.state.epoch * self._passes[UNSAFE]
         super().log(logs, start_time)
 
     def _over_ranks(self, value: Tensor | float) -> Tensor:
@@ -291,13 +296,31 @@ class SteerClearTrainer(SFTTrainer):
         )
 
 
+def _with_parts(dataset: Dataset) -> Dataset:
+    """Return the rows with a column that names the part of the data that each belongs to."""
+
+    def part(row: dict[str, Any]) -> dict[str, str]:
+        if any(map(is_avoided, row["labels"])):
+            return {"part": UNSAFE}
+        return {"part": ADDED if row.get("added") else BENIGN}
+
+    return dataset.map(
+        part, remove_columns=[c for c in dataset.column_names if c == "added"], desc="Telling parts apart"
+    )
+
+
 def _pack(dataset: Dataset, max_length: int | None, *, apart: bool) -> Dataset:
-    """Pack rows into sequences of at most ``max_length`` tokens; unsafe rows ``apart``, so that packs can be stratified."""
+    """Pack rows into sequences of at most ``max_length`` tokens; each part ``apart``, so that packs can be stratified."""
     if max_length is None:
         raise ConfigError("max_length: got None with packing, expected a number of tokens.")
-    flags = [any(map(is_avoided, labels)) for labels in dataset["labels"]]
-    parts = [dataset]
-    if apart and any(flags):
-        parts = [dataset.select([i for i, flag in enumerate(flags) if flag == wanted]) for wanted in (False, True)]
-    columns = ["input_ids", "labels"]
-    return concatenate_datasets([pack_dataset(part.select_columns(columns), max_length) for part in parts if len(part)])
+    dataset = _with_parts(dataset)
+    parts = np.array(dataset["part"])
+    columns = dataset.select_columns(["input_ids", "labels"])
+    if not apart:
+        return pack_dataset(columns, max_length)
+    packed = []
+    for name in (BENIGN, ADDED, UNSAFE):
+        if (places := np.flatnonzero(parts == name)).size:
+            packs = pack_dataset(columns.select(places), max_length)
+            packed.append(packs.add_column("part", [name] * len(packs)))
+    return concatenate_datasets(packed)
