@@ -24,7 +24,7 @@ from steerclear.data.prepare import prepare_data
 from steerclear.data.templates import render_prompt
 from steerclear.errors import ConfigError
 from steerclear.generation import finished
-from steerclear.harvest.recovery import RecoveryOptions, own_answers, questions, recovery_rows
+from steerclear.harvest.recovery import RecoveryOptions, own_answers, questions, recovery_rows, whole_sentences
 from steerclear.judges.verdicts import judge_generations
 from steerclear.models import load_tokenizer
 from steerclear.records import OUTCOMES, Generation, Prompt, Row, write_json, write_jsonl
@@ -106,11 +106,12 @@ def _answers(
     asked = questions(unsafe, options.samples)
     texts = [render_prompt(row.prompt, row.input, recipe.data.template) for row in unsafe] * options.samples
     model_id = source_identity(model)
-    done = finished(asked, texts, options.generation, file, model_id=model_id)
-    if done is not None:
-        return done
-    say(f"asking the steered model: {len(asked)} answers ...")
-    return Answerer(model, options.generation).answer(asked, texts, file, model_id=model_id, allow_too_long=True)
+    answers = finished(asked, texts, options.generation, file, model_id=model_id)
+    if answers is None:
+        say(f"asking the steered model: {len(asked)} answers ...")
+        ask = Answerer(model, options.generation).answer
+        answers = ask(asked, texts, file, model_id=model_id, allow_too_long=True)
+    return [whole_sentences(answer) for answer in answers]
 
 
 def _as_result(steered: RunFolder, folder: Path) -> RunFolder:

@@ -4,20 +4,29 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from datasets import Dataset
+from peft import LoraConfig
 from transformers import PrinterCallback, ProgressCallback, TrainerCallback
 
 from steerclear.data.templates import render_row
+from steerclear.demo.judge import judge
+from steerclear.demo.world import question_of
+from steerclear.generation import GenerationOptions, generate
+from steerclear.harvest.recovery import SAMPLE, RecoveryOptions, own_answers, questions, recovery_rows
 from steerclear.records import Row
 from steerclear.training.arguments import SteerClearConfig
 from steerclear.training.trainer import SteerClearTrainer
 
 TRAINED = ("q_proj", "v_proj")
 """The weights that fine-tuning changes: those that the paper gives LoRA adapters, here whole."""
+
+
+RECOVERY = RecoveryOptions(generation=GenerationOptions(temperature=1.0, max_new_tokens=40, batch_size=128))
+"""How the answers to recover with are made."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +39,8 @@ class Method:
     """What it does with the unsafe rows, in one sentence."""
     settings: Mapping[str, Any] = field(default_factory=dict)
     """Fields of `SteerClearConfig`."""
+    recovers_from: str | None = None
+    """Name of the method whose model gives the answers that this one learns too, from the base again; see `recovery_rows_of`."""
 
 
 METHODS = {
@@ -70,6 +81,21 @@ METHODS = {
             "avoid_until": 0.1,
         },
     ),
+    "recovered": Method(
+        label="Steer, then recover",
+        description="Learns the safe answers that the model above gives itself, also after the first words of an unsafe one.",
+        settings={
+            "objective": "emd",
+            "cost": "clipped",
+            "avoid_tokens": "first",
+            "avoid_first_k": 8,
+            "penalty_weight": 1.0,
+            "avoid_until": 0.1,
+            "added_share": RECOVERY.share,
+            "learning_rate": 1e-3,
+        },
+        recovers_from="first_token",
+    ),
 }
 """Every method by name, in the order of the tables."""
 
@@ -87,6 +113,8 @@ def fine_tune(
 ) -> None:
     """Fine-tune the model in place on the CPU, its query and value projections only.
 
+    An objective that compares with the frozen base trains them through an adapter of full rank, which is merged in the end.
+
     Args:
         model: the base model.
         tokenizer: its tokenizer.
@@ -97,8 +125,6 @@ def fine_tune(
         on_step: called with the number of steps done.
         added: more rows to imitate, drawn by the method's ``added_share``.
     """
-    for name, parameter in model.named_parameters():
-        parameter.requires_grad_(name.split(".")[-2] in TRAINED)
     # A row that is left out must not take a place in a batch.
     used = [row for row in rows if row.label or method.settings.get("penalty_weight", 1.0) > 0]
     columns = [
@@ -107,16 +133,26 @@ def fine_tune(
         for r in (render_row(row, "plain") for row in part)
     ]
     with tempfile.TemporaryDirectory() as scratch:
+        arguments = _config(Path(scratch), method, steps, seed)
+        adapter = None
+        if arguments.needs_base:
+            width = model.config.hidden_size
+            adapter = LoraConfig(r=width, lora_alpha=width, target_modules=list(TRAINED), task_type="CAUSAL_LM")
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad_(name.split(".")[-2] in TRAINED)
         trainer = SteerClearTrainer(
             model,
-            _config(Path(scratch), method, steps, seed),
+            arguments,
             train_dataset=Dataset.from_list(columns),
             processing_class=tokenizer,
+            peft_config=adapter,
             callbacks=[_OnStep(on_step)],
         )
         for callback in (PrinterCallback, ProgressCallback):
             trainer.remove_callback(callback)
         trainer.train()
+        if adapter is not None:
+            trainer.model.merge_and_unload()
 
 
 def _config(scratch: Path, method: Method, steps: int, seed: int) -> SteerClearConfig:
@@ -135,6 +171,25 @@ def _config(scratch: Path, method: Method, steps: int, seed: int) -> SteerClearC
         report_to="none",
         **settings,
     )
+
+
+def recovery_rows_of(model: Any, tokenizer: Any, rows: Sequence[Row], options: RecoveryOptions = RECOVERY) -> list[Row]:
+    """Return the rows that a fine-tuned model's own safe answers make: it is asked the prompts of the unsafe ones.
+
+    Empty where none of its answers is safe.
+    """
+    unsafe = [row for row in rows if not row.label]
+    asked = questions(unsafe, options.samples)
+    tags = {row.id: question_of(row).prompt().tags for row in unsafe}
+    prompts = [replace(prompt, tags=tags[prompt.id.rpartition(SAMPLE)[0]]) for prompt in asked]
+    texts = [str(prompt.prompt) for prompt in prompts]
+    with tempfile.TemporaryDirectory() as scratch:
+        file = Path(scratch) / "answers.jsonl"
+        answers = generate(
+            model, tokenizer, prompts, texts, options.generation, file, model_id="steered", progress=False
+        )
+    targets = own_answers(unsafe, [(answer, judge(answer)) for answer in answers])
+    return recovery_rows(unsafe, targets, tokenizer, options.openings)
 
 
 class _OnStep(TrainerCallback):

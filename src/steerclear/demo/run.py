@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from steerclear.demo.judge import NAME, judge
-from steerclear.demo.methods import METHODS, fine_tune
+from steerclear.demo.methods import METHODS, Method, fine_tune, recovery_rows_of
 from steerclear.demo.model import BaseOptions, base_model, cache_folder, save_folder, training_seconds
 from steerclear.demo.page import example_lines, page, table_lines, terminal_table
 from steerclear.demo.scores import method_scores, shown_prompts
@@ -46,8 +46,8 @@ class DemoOptions:
     """Folder for answers, verdicts, scores and the page."""
     cache: str | None = None
     """Folder that keeps pre-trained base models between runs. None: steerclear/demo in the user's cache folder."""
-    methods: tuple[str, ...] = ("sft", "emd_bound", "nlcl", "first_token")
-    """Ways of fine-tuning to compare: sft, emd_bound, nlcl, unlikelihood, first_token."""
+    methods: tuple[str, ...] = ("sft", "emd_bound", "nlcl", "first_token", "recovered")
+    """Ways of fine-tuning to compare: sft, emd_bound, nlcl, unlikelihood, first_token, recovered."""
     unsafe_rows: int = 20
     """Harmful answers to steer clear of, 1 to 120."""
     lookalike_rows: int = 20
@@ -106,7 +106,9 @@ def run_demo(options: DemoOptions) -> DemoResult:
     with _one_thread(), Progress(*columns, console=console, disable=not console.is_terminal) as progress:
         stages = _Stages(options, rows, progress)
         base = stages.base()
-        folders = {BASE: base} | {name: stages.fine_tuned(base, name) for name in options.methods}
+        folders = {BASE: base}
+        for name in options.methods:
+            folders[name] = stages.fine_tuned(base, name)
         prompts = [question.prompt() for kind in KINDS for question in held_out[kind]]
         judged = {name: stages.judged(folder, prompts, name) for name, folder in folders.items()}
     scores = _scores(options, judged, folders, time.monotonic() - started)
@@ -183,6 +185,7 @@ class _Stages:
         folder = Path(self._options.output) / "models" / name
         task = self._progress.add_task(METHODS[name].label, total=self._options.steps)
         if not folder.is_dir():
+            added = self._recovery_rows(base, METHODS[name])
             model, tokenizer = load_base(str(base), torch.float32), load_tokenizer(str(base))
             started = time.monotonic()
             fine_tune(
@@ -193,10 +196,17 @@ class _Stages:
                 steps=self._options.steps,
                 seed=self._options.seed,
                 on_step=lambda done: self._progress.update(task, completed=done),
+                added=added,
             )
             save_folder(folder, model, tokenizer, seconds=time.monotonic() - started)
         self._progress.update(task, completed=self._options.steps)
         return folder
+
+    def _recovery_rows(self, base: Path, method: Method) -> list[Row]:
+        if method.recovers_from is None:
+            return []
+        steered = self.fine_tuned(base, method.recovers_from)
+        return recovery_rows_of(load_base(str(steered), torch.float32), load_tokenizer(str(steered)), self._rows)
 
     def judged(self, folder: Path, prompts: Sequence[Prompt], name: str) -> Judged:
         path = Path(self._options.output) / "generations" / f"{name}.jsonl"

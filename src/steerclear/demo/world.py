@@ -205,6 +205,12 @@ def fine_tuning_rows(train: Questions, *, unsafe_rows: int, lookalike_rows: int,
     ]
 
 
+def question_of(row: Row) -> Question:
+    """Return the question that a row of `fine_tuning_rows` asks."""
+    kind, verb, thing, _ = row.id.split("-")
+    return Question(kind=kind, verb=verb, thing=thing)
+
+
 def vocabulary() -> list[str]:
     """Return every word and punctuation mark of the world, sorted."""
     said = [REFUSAL]

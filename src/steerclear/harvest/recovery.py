@@ -7,14 +7,17 @@ targets, from the start of the answer and after the first tokens of the unsafe o
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import cycle
 from typing import Any
 
 from steerclear.errors import ConfigError
 from steerclear.generation import GenerationOptions
 from steerclear.records import Generation, Messages, Prompt, Row, Verdict
+
+_SENTENCE_END = re.compile(r"(?<=[^\W\d_][.!?])(?=\s)|[。！？]")
 
 SAMPLE = "#"
 """Between the id of a row and the number of the sample."""
@@ -30,12 +33,13 @@ class RecoveryOptions:
         default_factory=lambda: GenerationOptions(temperature=0.8, top_p=0.95, max_new_tokens=256)
     )
     """How they are decoded. Several samples need a temperature above 0."""
-    openings: list[int] = field(default_factory=lambda: [0, 1, 2, 4, 6])
+    openings: list[int] = field(default_factory=lambda: list(range(9)))
     """Numbers of tokens of the unsafe answer that stand before the target; a row for each. 0: none."""
-    share: float = 0.125
+    share: float = 0.25
     """Share of these rows in every optimizer step of the second training."""
-    training: dict[str, Any] = field(default_factory=dict)
-    """Arguments of the second training that differ from the first's, such as ``{penalty_weight: 0}``."""
+    training: dict[str, Any] = field(default_factory=lambda: {"avoid_first_k": 8})
+    """Arguments of the second training that differ from the first's. Its rows say what to do after the first tokens of an unsafe
+    answer, so with ``avoid_tokens: first`` those may be pushed away too: the mass has somewhere to go."""
 
     def __post_init__(self) -> None:
         problems = []
@@ -64,6 +68,17 @@ def questions(unsafe: Sequence[Row], samples: int) -> list[Prompt]:
         for number in range(samples)
         for row in unsafe
     ]
+
+
+def whole_sentences(answer: Generation) -> Generation:
+    """Return the answer; one that was cut at the token limit up to its last whole sentence, as it would teach to stop in mid-air.
+
+    It is then to be judged as it stands. Where there is no whole sentence the answer is returned as it was.
+    """
+    ends = [match.end() for match in _SENTENCE_END.finditer(answer.response)]
+    if answer.finish != "length" or not ends:
+        return answer
+    return replace(answer, response=answer.response[: ends[-1]], finish="eos")
 
 
 def own_answers(unsafe: Sequence[Row], judged: Sequence[tuple[Generation, Verdict]]) -> dict[str, str]:
