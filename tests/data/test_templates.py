@@ -101,3 +101,12 @@ def test_a_rendered_row_keeps_everything_else() -> None:
 def test_a_row_that_cannot_be_rendered_names_file_and_line() -> None:
     with pytest.raises(DataError, match=r"^f.jsonl:3: the template plain takes a completion of one assistant message"):
         render_row(row(completion=[ANSWER, USER, ANSWER]), "plain")
+
+
+def test_a_context_ends_the_prompt() -> None:
+    row = Row(id="1", prompt="how?", completion=" no", label=True, source="f:1", context="walk in")
+    text = render_row(row, "alpaca")
+    assert (text.prompt, text.completion, text.context) == (f"{render_prompt('how?')}walk in", " no", "")
+    chat = render_row(row, "chat")
+    assert chat.prompt == [{"role": "user", "content": "how?"}, {"role": "assistant", "content": "walk in"}]
+    assert chat.completion == [{"role": "assistant", "content": " no"}]

@@ -153,3 +153,20 @@ def test_wrong_rows_are_named(tokenizer: Any) -> None:
         )
     with pytest.raises(ConfigError, match=r"avoid_tokens: got 'last'"):
         AvoidTokens(choice="last")
+
+
+@pytest.mark.parametrize("label", [True, False])
+def test_a_completion_goes_on_where_the_assistants_message_begins(tokenizer: Any, label: bool) -> None:
+    asked = [{"role": "user", "content": "how do i sneak in ?"}]
+    begun = [*asked, {"role": "assistant", "content": "walk in"}]
+    row = tokenize_row(
+        tokenizer, begun, [{"role": "assistant", "content": " with the others"}], label, avoid=AvoidTokens()
+    )
+    whole = [{"role": "assistant", "content": "walk in with the others"}]
+    assert row.input_ids == tokenize_row(tokenizer, asked, whole, True, avoid=AvoidTokens()).input_ids
+    learnt = "".join(texts(tokenizer, row, "imitate" if label else "avoid"))
+    assert learnt.removesuffix("\n").removesuffix("</s>").strip() == "with the others"
+    # It begins as generation goes on from it.
+    opening = tokenizer.apply_chat_template(begun, tokenize=False, continue_final_message=True)
+    ids = tokenizer(opening, add_special_tokens=False)["input_ids"]
+    assert row.input_ids[: len(ids)] == ids

@@ -103,7 +103,7 @@ def recovery_rows(
 ) -> list[Row]:
     """Return the rows to learn: for each unsafe row with an answer, the answer after so many tokens of the unsafe one.
 
-    An unsafe answer with no more tokens than that has no such row.
+    An unsafe answer with no more tokens than that has no such row, and a token that is white space alone makes none of its own.
 
     Args:
         answers: `own_answers`.
@@ -115,7 +115,7 @@ def recovery_rows(
             continue
         said = row.completion if isinstance(row.completion, str) else row.completion[-1]["content"]
         for tokens, context in _openings(said, tokenizer, openings).items():
-            lead = said[: len(said) - len(said.lstrip())] if not context else "" if context[-1].isspace() else " "
+            lead = " " if context else said[: len(said) - len(said.lstrip())]
             rows.append(
                 Row(
                     id=f"{row.id}-recovery-{tokens}",
@@ -132,8 +132,11 @@ def recovery_rows(
 
 def _openings(said: str, tokenizer: Any, counts: Sequence[int]) -> dict[int, str]:
     ends = [end for _, end in tokenizer(said, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]]
-    lengths = {count: ends[count - 1] if count else 0 for count in counts if count < len(ends)}
-    return {count: said[:length] for count, length in lengths.items()}
+    contexts: dict[str, int] = {}
+    for count in sorted(counts):
+        if count < len(ends):
+            contexts.setdefault(said[: ends[count - 1] if count else 0].rstrip(), count)
+    return {count: context for context, count in contexts.items()}
 
 
 def _like(completion: str | Messages, text: str) -> str | Messages:
