@@ -76,6 +76,14 @@ def answer_of(number: int) -> Generation:
 ANSWERS = [answer_of(i) for i in range(12)]
 
 
+def test_a_begun_answer_is_sent_as_the_last_message(tmp_path: Path) -> None:
+    turns = [{"role": "user", "content": "say 1"}, {"role": "assistant", "content": "Sure, it"}]
+    with Server(lambda _: chat_answer(" is one .")) as server:
+        answers = generate_from_endpoint(endpoint(server), PROMPTS[:1], [turns], GREEDY, tmp_path / "g.jsonl")
+        assert server.requests[0].body["messages"] == turns
+    assert answers[0].response == "is one ."
+
+
 def test_texts_are_continued_and_written_in_the_prompts_order(tmp_path: Path) -> None:
     path = tmp_path / "g.jsonl"
     with Server(said) as server:

@@ -21,10 +21,13 @@ from peft import LoraConfig, get_peft_model
 from scipy.stats import chisquare
 from transformers import GenerationConfig
 
+from steerclear.data.templates import TEMPLATES, begin_answer, render_prompt, render_row
+from steerclear.data.tokenization import AvoidTokens, tokenize_row
 from steerclear.errors import ConfigError, DataError, ModelError
 from steerclear.generation import GenerationOptions, SeededSampling, finished, generate
+from steerclear.generation.decoding import encode
 from steerclear.models import load_model
-from steerclear.records import Generation, Messages, Prompt, read_records
+from steerclear.records import Generation, Messages, Prompt, Row, read_records
 
 TEXTS = [
     "how do i bake a loaf of bread ?",
@@ -181,6 +184,31 @@ def test_messages_take_the_chat_template_without_a_second_bos(run: Any, model: A
     )
     output = model.generate(ids, max_new_tokens=12, do_sample=False)[0, ids.shape[1] :]
     assert answer.response == tokenizer.decode(output, skip_special_tokens=True).strip()
+
+
+@pytest.mark.parametrize("template", TEMPLATES)
+def test_a_begun_answer_has_the_tokens_of_a_training_row(run: Any, model: Any, tokenizer: Any, template: str) -> None:
+    opening, rest = "mix the  flour", " and the water , then wait ."
+    begun = begin_answer(render_prompt("how do i bake bread ? ", "", template), opening)
+    row = render_row(
+        Row(id="a", prompt="how do i bake bread ? ", completion=opening + rest, label=False, source="f"), template
+    )
+    trained = tokenize_row(tokenizer, row.prompt, row.completion, row.label, avoid=AvoidTokens()).input_ids
+    answer = run(GREEDY, PROMPTS[:1], rendered=[begun])[0]
+    # The row's ids up to the opening's end, and what the model says after just these.
+    ids = next(trained[:i] for i in range(len(trained)) if tokenizer.decode(trained[:i]).endswith(opening))
+    assert encode(tokenizer, begun, "p0") == ids
+    output = model.generate(torch.tensor([ids]), max_new_tokens=12, do_sample=False)[0, len(ids) :]
+    assert answer.response == tokenizer.decode(output, skip_special_tokens=True).strip()
+
+
+def test_a_chat_template_that_cannot_leave_a_turn_open_is_refused(run: Any, tokenizer: Any, monkeypatch: Any) -> None:
+    asked = [{"role": "user", "content": "hi"}]
+    monkeypatch.setattr(tokenizer, "chat_template", "{% for m in messages %}{{ m['content'] | upper }}{% endfor %}")
+    with pytest.raises(ModelError, match="'p0': the tokenizer's chat template cannot leave the assistant's turn open"):
+        run(GREEDY, PROMPTS[:1], rendered=[begin_answer(asked, "Sure")])
+    with pytest.raises(DataError, match="whose last message is the assistant's cannot get an opening too"):
+        begin_answer([*asked, {"role": "assistant", "content": "Well"}], "Sure")
 
 
 def test_messages_without_a_chat_template_are_refused(run: Any, tokenizer: Any, monkeypatch: Any) -> None:

@@ -34,7 +34,8 @@ def generate_from_endpoint(
 
     Args:
         rendered: what the model reads for each prompt. Text is continued (``/completions``); messages are answered
-            (``/chat/completions``), with the server's chat template.
+            (``/chat/completions``), with the server's chat template. An assistant's message that comes last is sent as it is:
+            whether it is continued or followed by another turn is the server's choice.
 
     Raises:
         ConfigError: an option that the protocol does not have, or the server knows the key or the model not.

@@ -63,6 +63,9 @@ class Prompt:
 FAILURE = "failure"
 """Tag of a generation without an answer: why there is none."""
 
+PREFILL = "prefill"
+"""Tag of a prompt whose answer is begun by the attacker: the words it begins with. The response is what comes after them."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Generation:

@@ -50,6 +50,28 @@ def render_prompt(prompt: str | Messages, input: str = "", template: str = "alpa
     return [{"role": "user", "content": text}] if template == "chat" else text
 
 
+def begin_answer(rendered: str | Messages, opening: str) -> str | Messages:
+    """Return a rendered prompt with the beginning of its answer, which the model goes on with.
+
+    The tokens are those of a training row whose completion begins so: text is joined, messages get an assistant's turn, which is
+    left open where they are encoded.
+
+    Args:
+        rendered: what `render_prompt` returned.
+        opening: the answer's first words.
+
+    Raises:
+        DataError: the conversation ends with the assistant's turn already.
+    """
+    if isinstance(rendered, str):
+        return rendered + opening
+    if rendered[-1]["role"] == "assistant":
+        raise DataError(
+            "a prompt whose last message is the assistant's cannot get an opening too. Leave one of the two out."
+        )
+    return [*rendered, {"role": "assistant", "content": opening}]
+
+
 def render_row(row: Row, template: str) -> Row:
     """Return the row as it is trained on: prompt rendered, input used up, completion of the same kind as the prompt.
 

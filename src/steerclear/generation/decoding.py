@@ -165,6 +165,13 @@ def _end_ids(model: Any, tokenizer: Any) -> set[int]:
 
 
 def encode(tokenizer: Any, text: str | Messages, prompt_id: str) -> list[int]:
+    """Return the token ids that the model goes on from.
+
+    The turn of an assistant that comes last is left open, so the model goes on with it; after any other it begins a turn.
+
+    Raises:
+        ModelError: a conversation, and the tokenizer has no chat template, or one that cannot leave the last turn open.
+    """
     if isinstance(text, str):
         return tokenizer(text)["input_ids"]
     if tokenizer.chat_template is None:
@@ -172,8 +179,21 @@ def encode(tokenizer: Any, text: str | Messages, prompt_id: str) -> list[int]:
             f"prompt '{prompt_id}' is a conversation, but the tokenizer has no chat template. "
             "Choose a text template, or a chat model's tokenizer."
         )
-    rendered = tokenizer.apply_chat_template(text, add_generation_prompt=True, tokenize=False)
+    if text[-1]["role"] == "assistant":
+        rendered = _begun(tokenizer, text, prompt_id)
+    else:
+        rendered = tokenizer.apply_chat_template(text, add_generation_prompt=True, tokenize=False)
     return tokenizer(rendered, add_special_tokens=False)["input_ids"]
+
+
+def _begun(tokenizer: Any, turns: Messages, prompt_id: str) -> str:
+    try:
+        return tokenizer.apply_chat_template(turns, continue_final_message=True, tokenize=False)
+    except Exception as error:  # a template may raise anything: jinja errors, its own raise_exception
+        raise ModelError(
+            f"prompt '{prompt_id}': the tokenizer's chat template cannot leave the assistant's turn open for the model to go "
+            "on with. Choose a text template (alpaca or plain)."
+        ) from error
 
 
 def too_long(encoded: dict[str, list[int]], options: GenerationOptions, context: int | None) -> dict[str, str]:
