@@ -68,7 +68,7 @@ def is_refusal(text: str) -> bool:
 
 def opening(text: str) -> str:
     """Return the first `OPENING_WORDS` words of `plain` text, without marks before them."""
-    return " ".join(plain(text).split(None, OPENING_WORDS)[:OPENING_WORDS]).lstrip("\"'*#-_ ")
+    return " ".join(plain(text).split(None, OPENING_WORDS)[:OPENING_WORDS]).lstrip("\"'*#-_,.;:!?) ")
 
 
 def plain(text: str) -> str:
