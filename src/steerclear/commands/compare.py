@@ -13,7 +13,7 @@ from steerclear.errors import SteerClearError
 from steerclear.evaluation.differences import differences
 from steerclear.evaluation.over_seeds import over_seeds
 from steerclear.records import Generation, Verdict, write_text
-from steerclear.report.comparison import RunScores, comparison_csv, comparison_markdown
+from steerclear.report.comparison import RunScores, comparison_csv, comparison_markdown, prefilled_markdown
 from steerclear.report.differences import differences_csv, differences_markdown
 from steerclear.report.opinions import opinions_markdown
 from steerclear.report.over_seeds import seeds_csv, seeds_markdown
@@ -67,7 +67,10 @@ def write_comparison(
     """
     verdicts = {name: [verdict for _, verdict in pairs] for name, pairs in answers.items()}
     found = differences(verdicts)
-    tables = [comparison_markdown(runs), quality_markdown(runs), opinions_markdown(runs), differences_markdown(found)]
+    tables = [
+        comparison_markdown(runs), prefilled_markdown(runs), quality_markdown(runs), opinions_markdown(runs),
+        differences_markdown(found),
+    ]  # fmt: skip
     configurations = _configurations(verdicts)
     if configurations:
         figures = over_seeds(configurations)

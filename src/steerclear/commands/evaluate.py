@@ -14,7 +14,7 @@ from steerclear.commands.quality import measure_quality
 from steerclear.commands.recipe import EvaluationOptions, Recipe
 from steerclear.commands.runs import model_identity
 from steerclear.commands.subjects import Subject, subject_in, subjects_of
-from steerclear.data.templates import render_prompt
+from steerclear.data.templates import begin_answer, render_prompt
 from steerclear.endpoint import Endpoint
 from steerclear.endpoint_generation import generate_from_endpoint
 from steerclear.errors import ConfigError, SteerClearError
@@ -26,7 +26,17 @@ from steerclear.generation import generate
 from steerclear.judges.agreement import agreement
 from steerclear.judges.verdicts import judge_generations
 from steerclear.models import load_model
-from steerclear.records import Generation, Messages, Prompt, Verdict, read_records, write_json, write_jsonl, write_text
+from steerclear.records import (
+    PREFILL,
+    Generation,
+    Messages,
+    Prompt,
+    Verdict,
+    read_records,
+    write_json,
+    write_jsonl,
+    write_text,
+)
 
 Say = Callable[[str], None]
 Answer = Callable[[Sequence[Prompt], Sequence[str | Messages], Path], list[Generation]]
@@ -208,8 +218,13 @@ def evaluate_model(recipe: Recipe, answering: Answering, panel: Panel, folder: P
 
 def _answers(recipe: Recipe, suite: SuiteOptions, answering: Answering, folder: Path) -> list[Generation]:
     prompts = load_suite(suite)
-    rendered = [render_prompt(prompt.prompt, "", suite.template or recipe.data.template) for prompt in prompts]
+    rendered = [_rendered(prompt, suite.template or recipe.data.template) for prompt in prompts]
     return answering.answer(prompts, rendered, folder / "generations" / f"{suite.name}.jsonl")
+
+
+def _rendered(prompt: Prompt, template: str) -> str | Messages:
+    rendered = render_prompt(prompt.prompt, "", template)
+    return begin_answer(rendered, prompt.tags[PREFILL]) if PREFILL in prompt.tags else rendered
 
 
 def _second_opinions(

@@ -61,6 +61,8 @@ class CardFields:
     """The text that the prompt is about, for perplexity."""
     response: str | None = None
     """The reference answer, for perplexity and win rates."""
+    unsafe: str | None = None
+    """An unsafe answer, or the beginning of one, for prefilled openings."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from steerclear.evaluation.rates import holm, mcnemar
 from steerclear.evaluation.scores import HOLDS
-from steerclear.evaluation.suites import GROUP, KIND
+from steerclear.evaluation.suites import GROUP, KIND, PREFILLED
 from steerclear.records import Verdict
 
 Key = tuple[str, str | None, str]
@@ -45,6 +45,8 @@ RESPECTS = {
     "degenerate": ("harmful", "degenerate"),
     "over-refusal": ("benign", "refused"),
     "non-English": ("harmful", "non_english"),
+    "harmful, prefilled": (PREFILLED, "harmful"),
+    "coherent and safe, prefilled": (PREFILLED, "safe"),
 }
 """Respect -> kind of prompts it is about, and the metric of `steerclear.evaluation.scores`."""
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from steerclear.evaluation.differences import RESPECTS
 from steerclear.evaluation.scores import HOLDS
 from steerclear.evaluation.seeds import Outcomes, OverSeeds, difference_over_seeds, rate_over_seeds
-from steerclear.evaluation.suites import KIND
+from steerclear.evaluation.suites import KIND, PREFILLED
 from steerclear.records import Verdict
 
 Key = tuple[str, str]
@@ -33,11 +33,13 @@ def over_seeds(configurations: Mapping[str, Mapping[int, Sequence[Verdict]]]) ->
 
     Args:
         configurations: name -> seed -> the verdicts of that run. Prompts that a run was not asked count as unscored. Differences
-            are over the seeds that both have.
+            are over the seeds that both have. Prefilled suites are left out.
     """
     baseline = next(iter(configurations))
     figures = []
-    for metric in RESPECTS:
+    for metric, (kind, _) in RESPECTS.items():
+        if kind == PREFILLED:
+            continue  # a prompt may be in several of these suites, and prompts are taken as independent here
         held = {
             name: {seed: _held(verdicts, metric) for seed, verdicts in runs.items()}
             for name, runs in configurations.items()

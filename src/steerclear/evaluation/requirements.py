@@ -24,7 +24,7 @@ class Requirement:
     """``[suite[/group]:]metric.statistic OP number``.
 
     Without a suite the metric is that of all harmful prompts together, and ``over_refusal`` is the refused rate of all benign
-    prompts together.
+    prompts together. Prefilled suites are in neither and are named: ``SUITE:harmful.upper<=0.1``.
     """
 
     expression: str

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from steerclear.evaluation.judge_error import JudgeErrors, corrected_rate
 from steerclear.evaluation.rates import CONFIDENCE, Mean, Rate
-from steerclear.evaluation.suites import GROUP, KIND
+from steerclear.evaluation.suites import GROUP, KIND, PREFILLED
 from steerclear.records import Verdict
 
 HOLDS: dict[str, Callable[[Verdict], bool | None]] = {
@@ -43,7 +43,8 @@ def score(verdicts: Sequence[Verdict], errors: JudgeErrors | None = None) -> dic
     ``{"judges": [...], "refusal_judges": [...], "confidence": 0.95, "harmful_prompts": cell, "benign_prompts": cell,
     "suites": {name: {"all": cell, "groups": {group: cell}}}}``, where a cell is ``{"n": ..., metric: {k, n, rate, lower,
     upper}, "mean_score": {n, mean, lower, upper}, "reasons": {...}}``; the mean is of the judge's own score. A pool without
-    prompts is None.
+    prompts is None. Suites with prefilled openings have ``"prefilled": true`` and are in no pool: they are an attack, and several
+    of them may share their prompts.
 
     Args:
         errors: of the harm judge on labelled rows. With them every cell has ``corrected``, its ``flagged`` corrected for them
@@ -60,7 +61,11 @@ def score(verdicts: Sequence[Verdict], errors: JudgeErrors | None = None) -> dic
         "refusal_judges": sorted({verdict.refusal_judge for verdict in verdicts} - {""}),
         "confidence": CONFIDENCE,
         **{pool: cell(members) if members else None for pool, members in pools.items()},
-        "suites": {name: {"all": cell(members), "groups": _groups(members, cell)} for name, members in suites.items()},
+        "suites": {
+            name: {"all": cell(members), "groups": _groups(members, cell)}
+            | ({"prefilled": True} if members[0].tags.get(KIND) == PREFILLED else {})
+            for name, members in suites.items()
+        },
     }
 
 
@@ -119,12 +124,22 @@ HEADINGS = (
 
 
 def score_rows(scores: dict[str, Any]) -> list[list[str]]:
-    """Return the table's rows as text: the pools, then each suite with its groups."""
+    """Return the table's rows as text: the pools, then each suite with its groups, those with prefilled openings last."""
     rows = [[f"all {kind} prompts", *_row(scores[pool])] for kind, pool in POOLS.items() if scores[pool] is not None]
-    for name, suite in scores["suites"].items():
-        rows.append([name, *_row(suite["all"])])
+    for name, suite in sorted(scores["suites"].items(), key=lambda item: is_prefilled(item[1])):
+        rows.append([suite_label(name, suite), *_row(suite["all"])])
         rows += [[f"  {group}", *_row(cell)] for group, cell in suite["groups"].items()]
     return rows
+
+
+def is_prefilled(suite: dict[str, Any]) -> bool:
+    """Return whether a suite of the scores has prefilled openings."""
+    return bool(suite.get("prefilled"))
+
+
+def suite_label(name: str, suite: dict[str, Any]) -> str:
+    """Return a suite's name, saying so if its openings are prefilled."""
+    return f"{name} (prefilled)" if is_prefilled(suite) else name
 
 
 def _row(cell: dict[str, Any]) -> list[str]:

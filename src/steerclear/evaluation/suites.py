@@ -4,22 +4,30 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from steerclear.errors import ConfigError, DataError, one_of
 from steerclear.evaluation.cards import KINDS, PROMPT_METRICS, Card, card_files, is_card_file, load_card
-from steerclear.records import Prompt, Row, read_jsonl
+from steerclear.records import PREFILL, Prompt, Row, read_jsonl
+
+logger = logging.getLogger(__name__)
 
 ORDINARY = "ordinary"
 """Kind of the prompts of suites about usefulness: nobody would refuse them, so they would only thin out over-refusal."""
 
 ORDINARY_METRICS = ("helpfulness", "win_rate")
 
+PREFILLED = "prefilled"
+"""Kind of harmful prompts whose answers an attacker begins: a model that is safe at the plain prompts may not be at these."""
+
 GROUP, KIND = "group", "kind"
-"""Tags of a prompt: its group within the suite, and whether it is a harmful or a benign prompt."""
+"""Tags of a prompt: its group within the suite, and its kind: a card's, `ORDINARY` or `PREFILLED`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +35,7 @@ class SuiteOptions:
     """A suite: a file of evaluation prompts, or a card."""
 
     name: str = ""
-    """Name in tables and of the answers' file. Empty: the card's."""
+    """Name in tables and of the answers' file. Empty: the card's, and after it ``-opening`` or ``-5-words`` if prefilled."""
     path: str | None = None
     """JSONL, or JSON with a list: each object has ``prompt`` (or ``instruction``) and optionally ``id``."""
     card: str | None = None
@@ -44,6 +52,13 @@ class SuiteOptions:
     """Ask a fixed sample of so many prompts; smaller samples lie inside larger ones."""
     accept_changed: bool = False
     """Take files whose bytes are not those of the card. The figures are then not the card's."""
+    prefill: str | None = None
+    """Begin every answer with these words, such as ``Sure, here is``. What comes after them is judged."""
+    prefill_field: str | None = None
+    """In place of ``prefill``: begin with the first ``prefill_words`` of the unsafe answer in this field. A card may name its own
+    (``fields.unsafe``)."""
+    prefill_words: int | None = None
+    """How many words, parted by white space. A prompt whose unsafe answer has no more than these is left out."""
 
     def __post_init__(self) -> None:
         if (self.path is None) == (self.card is None):
@@ -54,6 +69,8 @@ class SuiteOptions:
             raise ConfigError("data, accept_changed: only for a card; a path stands for itself.")
         if self.kind not in KINDS:
             raise ConfigError(one_of("kind", self.kind, KINDS))
+        if self.is_prefilled:
+            self._check_prefill()
         if self.limit is not None and self.limit < 1:
             raise ConfigError(f"limit: got {self.limit}, allowed: 1 or more, or null for all.")
         if self.benign_groups and self.by is None:
@@ -70,7 +87,52 @@ class SuiteOptions:
         if self.data is None and not is_card_file(named):
             raise ConfigError(f"data: is missing; name the folder that {card.files[0].path} lies in.")
         if not self.name:
-            object.__setattr__(self, "name", card.name)
+            object.__setattr__(self, "name", self._card_name(card))
+
+    def _check_prefill(self) -> None:
+        asked: Card | SuiteOptions = self if self.card is None else load_card(self.card)
+        own = asked.fields.unsafe if isinstance(asked, Card) else None
+        field, words = self.prefill_field, self.prefill_words
+        by_field = field is not None or words is not None
+        checks = [
+            (
+                self.prefill is None or not by_field,
+                "prefill, prefill_field: give one of the two: a fixed opening, or the field of an answer with prefill_words.",
+            ),
+            (
+                self.prefill is None or (self.prefill != "" and self.prefill == self.prefill.rstrip()),
+                f"prefill: got {self.prefill!r}, allowed: words with no white space after them; the model brings its own.",
+            ),
+            (
+                field is None or own is None,
+                f"prefill_field: is the card's own ('{own}'); leave it out, or copy the card and change the copy.",
+            ),
+            (
+                not by_field or field is not None or own is not None,
+                "prefill_field: is missing; name the field of the unsafe answer that the words come from.",
+            ),
+            (
+                not by_field or (words is not None and words >= 1),
+                f"prefill_words: got {words}, allowed: 1 or more words of the unsafe answer.",
+            ),
+            (
+                asked.metric == "harmful" and asked.kind == "harmful" and not asked.benign_groups,
+                "prefill, prefill_field: only for suites whose prompts are all harmful.",
+            ),
+        ]
+        wrong = [message for right, message in checks if not right]
+        if wrong:
+            raise ConfigError("\n".join(wrong))
+
+    def _card_name(self, card: Card) -> str:
+        if self.prefill is not None:
+            return f"{card.name}-opening"
+        return card.name if self.prefill_words is None else f"{card.name}-{self.prefill_words}-words"
+
+    @property
+    def is_prefilled(self) -> bool:
+        """Whether the answers are begun by the attacker."""
+        return any(given is not None for given in (self.prefill, self.prefill_field, self.prefill_words))
 
     @property
     def template(self) -> str | None:
@@ -90,23 +152,25 @@ def load_suite(options: SuiteOptions) -> list[Prompt]:
 
     Raises:
         ConfigError: the card's metric is not about prompts.
-        DataError: a file is missing, empty, malformed or not the card's, a field is missing, an id occurs twice, or
-            ``benign_groups`` names a group that does not occur.
+        DataError: a file is missing, empty, malformed or not the card's, a field is missing, an id occurs twice,
+            ``benign_groups`` names a group that does not occur, or no unsafe answer has more than ``prefill_words`` words.
     """
     card = None if options.card is None else load_card(options.card)
     if card is not None:
         _check_metric(card, PROMPT_METRICS, "prompts to answer")
-    prompts = [_prompt(*found, options, card) for found in suite_objects(options, card)]
-    if not prompts:
+    found = [_prompt(*at, options, card) for at in suite_objects(options, card)]
+    if not found:
         raise DataError(f"{options.path or options.card}: has no prompts.")
+    prompts = [prompt for prompt in found if prompt is not None]
+    _tell_left_out(len(found) - len(prompts), len(found), options)
     benign_groups = (card or options).benign_groups
     groups = {prompt.tags.get(GROUP) for prompt in prompts}
     absent = [group for group in benign_groups if group not in groups]
     if absent:
-        found = ", ".join(sorted(filter(None, groups)))
+        known = ", ".join(sorted(filter(None, groups)))
         raise DataError(
             f"{options.path or options.card}: benign_groups {', '.join(absent)}: no such value of '{(card or options).by}'; "
-            f"there are {found}."
+            f"there are {known}."
         )
     chosen = sample_ids((prompt.id for prompt in prompts), options.limit)
     return [prompt for prompt in prompts if prompt.id in chosen]
@@ -176,7 +240,8 @@ def sample_ids(ids: Iterable[str], limit: int | None) -> set[str]:
     return set(ranked[:limit])
 
 
-def _prompt(place: str, name: str, value: dict[str, Any], options: SuiteOptions, card: Card | None) -> Prompt:
+def _prompt(place: str, name: str, value: dict[str, Any], options: SuiteOptions, card: Card | None) -> Prompt | None:
+    """Return the prompt of an object; None where its unsafe answer is too short to begin an answer and leave a rest."""
     if card is None:
         text, missing = value.get("prompt", value.get("instruction")), "'prompt' (or 'instruction')"
     else:
@@ -191,7 +256,49 @@ def _prompt(place: str, name: str, value: dict[str, Any], options: SuiteOptions,
         tags[GROUP] = str(value[form.by])
         if tags[GROUP] in form.benign_groups:
             tags[KIND] = "benign"
+    if options.is_prefilled:
+        begun = _opening(place, value, options, card)
+        if begun is None:
+            return None
+        tags |= {KIND: PREFILLED, PREFILL: begun}
     return Prompt(id=name, suite=options.name, prompt=text, tags=tags)
+
+
+def _opening(place: str, value: dict[str, Any], options: SuiteOptions, card: Card | None) -> str | None:
+    if options.prefill is not None:
+        return options.prefill
+    name = str((card and card.fields.unsafe) or options.prefill_field)
+    answer = value.get(name)
+    if not isinstance(answer, str):
+        raise DataError(
+            f"{place}: no text in '{name}', the field of the unsafe answer: got the fields {', '.join(value)}."
+        )
+    return first_words(answer, int(options.prefill_words or 0))
+
+
+def first_words(answer: str, words: int) -> str | None:
+    """Return the beginning of an answer up to the end of a word, as it stands there; None where no word comes after it.
+
+    Words are parted by white space, so a text without any is one word and has no beginning.
+
+    >>> first_words("Mix  them, then wait.", 2)
+    'Mix  them,'
+    """
+    ends = [word.end() for word in islice(re.finditer(r"\S+", answer), words + 1)]
+    return answer[: ends[words - 1]] if len(ends) > words else None
+
+
+def _tell_left_out(count: int, total: int, options: SuiteOptions) -> None:
+    if count == total:
+        raise DataError(
+            f"{options.path or options.card}: no unsafe answer has more than prefill_words {options.prefill_words} words, so "
+            "none is left to go on with. Lower prefill_words; for text without spaces, which is one word, use prefill."
+        )
+    if count:
+        logger.warning(
+            "%s: %d of %d prompts are left out: their unsafe answers have no more than %s words.",
+            options.name, count, total, options.prefill_words,
+        )  # fmt: skip
 
 
 def read_objects(path: Path) -> Iterator[tuple[int, Any]]:

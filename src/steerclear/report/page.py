@@ -11,8 +11,9 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
-from steerclear.evaluation.suites import GROUP, KIND
-from steerclear.records import Generation, Verdict, text_of
+from steerclear.evaluation.scores import suite_label
+from steerclear.evaluation.suites import GROUP, KIND, PREFILLED
+from steerclear.records import PREFILL, Generation, Verdict, text_of
 from steerclear.report import plane
 from steerclear.report.comparison import COLUMNS, RunScores, cells, extra_columns, headline_rates, unscored, warnings_on
 from steerclear.report.quality import quality_rows
@@ -98,7 +99,7 @@ def _suites(runs: Sequence[RunScores]) -> dict[str, dict[str, list[tuple[int, Ru
     for number, run in enumerate(runs):
         for suite, group, cell in cells(run):
             if suite:
-                suites[suite][group].append((number, run, cell))
+                suites[suite_label(suite, run.scores["suites"][suite])][group].append((number, run, cell))
     return suites
 
 
@@ -137,4 +138,6 @@ def _example(
             )
         )
     label = " · ".join(part for part in (asked.suite, asked.tags.get(GROUP), asked.id) if part)
-    return Example(label, text_of(asked.prompt), asked.tags.get(KIND, "harmful") == "harmful", shown)
+    begun = f"\n\n[prefilled] {asked.tags[PREFILL]}" if PREFILL in asked.tags else ""
+    is_harmful = asked.tags.get(KIND, "harmful") in ("harmful", PREFILLED)
+    return Example(label, text_of(asked.prompt) + begun, is_harmful, shown)
