@@ -94,10 +94,6 @@ def render_row(row: Row, template: str) -> Row:
     return dataclasses.replace(row, prompt=prompt, completion=completion, input="", context="")
 
 
-def begin_answer(prompt: str | Messages, opening: str) -> str | Messages:
-    """Return a rendered prompt that goes on with the beginning of the answer."""
-    return prompt + opening if isinstance(prompt, str) else [*prompt, {"role": "assistant", "content": opening}]
-
 
 def _only_turn(turns: Messages, role: str, what: str, template: str) -> str:
     if len(turns) != 1 or turns[0]["role"] != role:
