@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections import defaultdict
 from typing import Any
 
@@ -13,16 +12,14 @@ from torch import Tensor
 from trl import SFTTrainer, pack_dataset
 
 from steerclear.data.signed_labels import decode, is_avoided
-from steerclear.data.tokenization import NothingLeftError, tokenize_row
 from steerclear.errors import ConfigError, DataError
 from steerclear.losses import SEQUENCE_OBJECTIVES, decay_weights
 from steerclear.training.arguments import SteerClearConfig
 from steerclear.training.frozen_base import adapter_switch
 from steerclear.training.head import add_objective_head, sequence_index
 from steerclear.training.packed_attention import use_packed_attention
+from steerclear.training.rows import tokenize_rows
 from steerclear.training.sampler import ADDED, BENIGN, UNSAFE, StratifiedSampler
-
-logger = logging.getLogger(__name__)
 
 
 class SteerClearTrainer(SFTTrainer):
@@ -103,68 +100,14 @@ class SteerClearTrainer(SFTTrainer):
             raise ConfigError(f"{dataset_name}: got {type(dataset).__name__}, expected a datasets.Dataset.")
         columns = dataset.column_names
         if "input_ids" not in columns:
-            dataset = self._tokenize(dataset, processing_class, args, dataset_name)
+            dataset, self.tokens_cut[dataset_name] = tokenize_rows(
+                dataset, processing_class, args.avoided, args.max_length, dataset_name, num_proc=args.dataset_num_proc
+            )
         elif "labels" not in columns:
             raise DataError(f"{dataset_name}: has input_ids but no labels column; see steerclear.data.signed_labels.")
         if packing and "seq_lengths" not in dataset.column_names:
             dataset = _pack(dataset, args.max_length, apart=args.sampling == "stratified")
         return dataset if "part" in dataset.column_names else _with_parts(dataset)
-
-    def _tokenize(self, dataset: Dataset, tokenizer: Any, args: SteerClearConfig, dataset_name: str) -> Dataset:
-        missing = [name for name in ("prompt", "completion", "label") if name not in dataset.column_names]
-        if missing:
-            raise DataError(
-                f"{dataset_name}: column {', '.join(missing)} is missing: got {', '.join(dataset.column_names)}; "
-                "needed are prompt, completion and label (true: imitate, false: avoid)."
-            )
-
-        def tokenize(row: dict[str, Any], index: int) -> dict[str, Any]:
-            row_id = str(row.get("id") or f"{dataset_name} row {index}")
-            if not isinstance(row["label"], bool):
-                raise DataError(f"{row_id}: label: got {row['label']!r}, allowed: true (imitate) or false (avoid).")
-            weight = row.get("weight")
-            try:
-                tokenized = tokenize_row(
-                    tokenizer,
-                    row["prompt"],
-                    row["completion"],
-                    row["label"],
-                    avoid=args.avoided,
-                    weight=1.0 if weight is None else weight,
-                    max_length=args.max_length,
-                    row_id=row_id,
-                )
-            except NothingLeftError:
-                if not row["label"]:
-                    # How many unsafe rows there are is what experiments vary: none may vanish.
-                    raise
-                return {"input_ids": [], "labels": [], "cut": 0, "added": False}
-            return vars(tokenized) | {"added": bool(row.get("added"))}
-
-        tokenized = dataset.map(
-            tokenize,
-            with_indices=True,
-            remove_columns=dataset.column_names,
-            num_proc=args.dataset_num_proc,
-            desc=f"Tokenizing {dataset_name} dataset",
-        )
-        return self._say_what_was_cut(tokenized, args.max_length, dataset_name)
-
-    def _say_what_was_cut(self, tokenized: Dataset, max_length: int | None, dataset_name: str) -> Dataset:
-        """Count and report rows that were cut or are left out; return those that stay."""
-        cut = tokenized["cut"]
-        kept = tokenized.filter(lambda row: len(row["input_ids"]) > 0, desc=f"Checking {dataset_name} dataset")
-        counts = {"rows": sum(c > 0 for c in cut), "tokens": sum(cut), "rows_left_out": len(cut) - len(kept)}
-        self.tokens_cut[dataset_name] = counts
-        if counts["rows"] or counts["rows_left_out"]:
-            logger.warning(
-                "%s: of %d rows, %d are longer than max_length=%s and lose %d tokens at their ends; %d benign rows whose prompt "
-                "alone is longer are left out.",
-                *(dataset_name, len(cut), counts["rows"], max_length, counts["tokens"], counts["rows_left_out"]),
-            )
-        if not len(kept):
-            raise DataError(f"{dataset_name}: no answer token is left in any row. Raise max_length (got {max_length}).")
-        return kept.remove_columns("cut")
 
     def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Any:
         """Return the stratified sampler; uniform sampling is the base class's."""

@@ -1,0 +1,89 @@
+"""From a data set of prompts, completions and labels to tokens and signed labels, counting what is cut."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from datasets import Dataset
+
+from steerclear.data.tokenization import AvoidTokens, NothingLeftError, tokenize_row
+from steerclear.errors import DataError
+
+logger = logging.getLogger(__name__)
+
+
+def tokenize_rows(
+    dataset: Dataset,
+    tokenizer: Any,
+    avoid: AvoidTokens,
+    max_length: int | None,
+    name: str,
+    *,
+    num_proc: int | None = None,
+) -> tuple[Dataset, dict[str, int]]:
+    """Return the rows as ``input_ids``, signed ``labels`` and ``added``, and how many were cut, by how many tokens, and left out.
+
+    Benign rows without an answer token within ``max_length`` are left out and told in the log.
+
+    Args:
+        avoid: which tokens of an unsafe answer are avoided.
+        name: of the data set, in errors.
+
+    Raises:
+        DataError: a column is missing, a label is no boolean, or an unsafe row or every row has no answer token left.
+    """
+    missing = [column for column in ("prompt", "completion", "label") if column not in dataset.column_names]
+    if missing:
+        raise DataError(
+            f"{name}: column {', '.join(missing)} is missing: got {', '.join(dataset.column_names)}; "
+            "needed are prompt, completion and label (true: imitate, false: avoid)."
+        )
+
+    def tokenize(row: dict[str, Any], index: int) -> dict[str, Any]:
+        row_id = str(row.get("id") or f"{name} row {index}")
+        if not isinstance(row["label"], bool):
+            raise DataError(f"{row_id}: label: got {row['label']!r}, allowed: true (imitate) or false (avoid).")
+        weight = row.get("weight")
+        try:
+            tokenized = tokenize_row(
+                tokenizer,
+                row["prompt"],
+                row["completion"],
+                row["label"],
+                avoid=avoid,
+                weight=1.0 if weight is None else weight,
+                max_length=max_length,
+                row_id=row_id,
+            )
+        except NothingLeftError:
+            if not row["label"]:
+                # How many unsafe rows there are is what experiments vary: none may vanish.
+                raise
+            return {"input_ids": [], "labels": [], "cut": 0, "added": False}
+        return vars(tokenized) | {"added": bool(row.get("added"))}
+
+    tokenized = dataset.map(
+        tokenize,
+        with_indices=True,
+        remove_columns=dataset.column_names,
+        num_proc=num_proc,
+        desc=f"Tokenizing {name} dataset",
+    )
+    return _say_what_was_cut(tokenized, max_length, name)
+
+
+def _say_what_was_cut(tokenized: Dataset, max_length: int | None, name: str) -> tuple[Dataset, dict[str, int]]:
+    """Count and report rows that were cut or are left out; return those that stay."""
+    cut = tokenized["cut"]
+    kept = tokenized.filter(lambda row: len(row["input_ids"]) > 0, desc=f"Checking {name} dataset")
+    counts = {"rows": sum(c > 0 for c in cut), "tokens": sum(cut), "rows_left_out": len(cut) - len(kept)}
+    if counts["rows"] or counts["rows_left_out"]:
+        logger.warning(
+            "%s: of %d rows, %d are longer than max_length=%s and lose %d tokens at their ends; %d benign rows whose prompt "
+            "alone is longer are left out.",
+            *(name, len(cut), counts["rows"], max_length, counts["tokens"], counts["rows_left_out"]),
+        )
+    if not len(kept):
+        raise DataError(f"{name}: no answer token is left in any row. Raise max_length (got {max_length}).")
+    return kept.remove_columns("cut"), counts
