@@ -17,12 +17,11 @@ import torch
 from steerclear.commands.evaluate import evaluation_prompts
 from steerclear.commands.recipe import Recipe, load_recipe
 from steerclear.commands.runs import versions
-from steerclear.commands.train import make_trainer, training_arguments
+from steerclear.commands.train import Trainer, make_trainer, training_arguments
 from steerclear.data.prepare import PreparedData, prepare_data
 from steerclear.data.signed_labels import IGNORED, decode
 from steerclear.errors import SteerClearError
 from steerclear.training.sampler import UNSAFE
-from steerclear.training.trainer import SteerClearTrainer
 
 Say = Callable[[str], None]
 
@@ -86,7 +85,7 @@ def _check_training(recipe: Recipe, prepared: PreparedData, scratch: str, say: S
     return good
 
 
-def _check_end_token(trainer: SteerClearTrainer, say: Say) -> bool:
+def _check_end_token(trainer: Trainer, say: Say) -> bool:
     tokenizer: Any = trainer.processing_class
     ends = set(tokenizer.all_special_ids)
     labels = [next(y for y in reversed(row["labels"]) if y != IGNORED) for row in trainer.train_dataset]
@@ -110,14 +109,15 @@ def _check_end_token(trainer: SteerClearTrainer, say: Say) -> bool:
     return True
 
 
-def _one_micro_batch(trainer: SteerClearTrainer) -> float:
+def _one_micro_batch(trainer: Trainer) -> float:
     """Run forward and backward of the heaviest micro-batch of the sample twice; return the seconds of the second."""
     rows = sorted(trainer.train_dataset, key=lambda row: len(row["input_ids"]), reverse=True)
     # An unsafe row belongs in it whatever its length, or the avoidance term would not run.
     rows.sort(key=lambda row: row["part"] != UNSAFE)
     size = trainer.args.per_device_train_batch_size
     chosen = rows[:1] + sorted(rows[1:], key=lambda row: len(row["input_ids"]), reverse=True)[: size - 1]
-    keep = ("input_ids", "labels", "seq_lengths")
+    trainer._set_signature_columns_if_needed()
+    keep = trainer._signature_columns
     batch = trainer._prepare_inputs(trainer.data_collator([{k: row[k] for k in keep if k in row} for row in chosen]))
     trainer.model.train()
     seconds = 0.0
@@ -133,7 +133,7 @@ def _one_micro_batch(trainer: SteerClearTrainer) -> float:
     return seconds
 
 
-def _check_gradients(trainer: SteerClearTrainer, say: Say) -> bool:
+def _check_gradients(trainer: Trainer, say: Say) -> bool:
     # A fresh LoRA's A matrices have an exact zero gradient, as B is zero; so "has one" is the test, and B must not be zero.
     named = [(name, p.grad) for name, p in trainer.model.named_parameters() if p.requires_grad]
     missing = [name for name, grad in named if grad is None or not bool(grad.isfinite().all())]
@@ -145,7 +145,7 @@ def _check_gradients(trainer: SteerClearTrainer, say: Say) -> bool:
     return True
 
 
-def _say_cost(trainer: SteerClearTrainer, prepared: PreparedData, seconds: float, say: Say) -> None:
+def _say_cost(trainer: Trainer, prepared: PreparedData, seconds: float, say: Say) -> None:
     args = trainer.args
     rows = len(prepared.benign) + len(prepared.added) + len(prepared.unsafe)
     micro_batches = rows * args.num_train_epochs / args.per_device_train_batch_size

@@ -175,7 +175,8 @@ class Recipe:
     model: ModelOptions
     data: DataOptions = field(default_factory=DataOptions)
     training: dict[str, Any] = field(default_factory=dict)
-    """Arguments of `steerclear.SteerClearConfig`, which are those of trl.SFTConfig and the avoidance term's."""
+    """Arguments of `steerclear.SteerClearConfig`, which are those of trl.SFTConfig and the avoidance term's; with ``objective:
+    kto`` those of `steerclear.training.kto.KtoBaselineConfig`."""
     lora: LoraOptions | None = field(default_factory=LoraOptions)
     """``null`` trains all weights."""
     evaluation: EvaluationOptions = field(default_factory=EvaluationOptions)

@@ -21,10 +21,11 @@ from steerclear.commands.runs import RunFolder, model_fingerprint, save_weights
 from steerclear.config import dump_yaml, raise_all, to_tree
 from steerclear.data.prepare import PreparedData, prepare_data
 from steerclear.data.templates import render_row
-from steerclear.errors import ConfigError, StorageError, did_you_mean
+from steerclear.errors import ConfigError, StorageError, did_you_mean, one_of
 from steerclear.models import DTYPES, load_base, load_tokenizer
 from steerclear.records import Prompt, Row, write_text
 from steerclear.training.arguments import SteerClearConfig
+from steerclear.training.kto import KTO, TRAINED_OBJECTIVES, KtoBaselineConfig, KtoBaselineTrainer
 from steerclear.training.trainer import SteerClearTrainer
 
 ALGORITHM = 1
@@ -57,6 +58,8 @@ NO_EFFECT_ON_RESULTS = (
 """Arguments that may change between a killed run and its continuation."""
 
 Say = Callable[[str], None]
+Arguments = SteerClearConfig | KtoBaselineConfig
+Trainer = SteerClearTrainer | KtoBaselineTrainer
 
 
 def train(recipe: Recipe, prompts: Sequence[Prompt], say: Say, along: Along | None = None) -> RunFolder:
@@ -87,6 +90,8 @@ def train(recipe: Recipe, prompts: Sequence[Prompt], say: Say, along: Along | No
         return run
     with _full_disk_explained(run.path):
         trainer = make_trainer(recipe, prepared, arguments)
+        if isinstance(trainer, KtoBaselineTrainer):
+            say(str(trainer.weights))
         manifest = prepared.manifest | {"tokens": trainer.tokens_cut, "sampling": trainer.sampling_summary()}
         write_text(run.path / "manifest.json", json.dumps(manifest, indent=2) + "\n")
         write_text(run.path / "training.json", arguments.to_json_string() + "\n")
@@ -112,7 +117,7 @@ def train(recipe: Recipe, prompts: Sequence[Prompt], say: Say, along: Along | No
             "rows": {
                 "benign": len(prepared.benign),
                 "added": len(prepared.added),
-                "unsafe": len(prepared.unsafe) if arguments.penalty_weight > 0 else 0,
+                "unsafe": len(prepared.unsafe) if arguments.trains_on_unsafe else 0,
             },
         },
     )
@@ -120,20 +125,17 @@ def train(recipe: Recipe, prompts: Sequence[Prompt], say: Say, along: Along | No
     return run
 
 
-def training_arguments(recipe: Recipe) -> SteerClearConfig:
+def training_arguments(recipe: Recipe) -> Arguments:
     """Return the trainer's arguments: the recipe's over the paper's and this command's defaults.
 
     Raises:
-        ConfigError: an unknown key, or values that `SteerClearConfig` refuses.
+        ConfigError: an unknown key, one of another objective's trainer, or values that the arguments' class refuses.
     """
-    fields = {f.name: f for f in dataclasses.fields(SteerClearConfig) if f.init}
-    problems = [
-        f"training.{key}: unknown key.{did_you_mean(key, fields)}" for key in recipe.training if key not in fields
-    ]
-    if "output_dir" in recipe.training:
-        problems.append("training.output_dir: is set by the recipe's output.")
+    own, config = _own_training(recipe), _config_class(recipe)
+    fields = _settable(config)
+    problems = _wrong_keys(recipe, own, fields)
     raise_all(problems)
-    given = {key: _as_number(key, value, fields[key].type, problems) for key, value in recipe.training.items()}
+    given = {key: _as_number(key, value, fields[key].type, problems) for key, value in own.items()}
     raise_all(problems)
     if not recipe.data.heldout_count:
         given.setdefault("eval_strategy", "no")
@@ -141,11 +143,45 @@ def training_arguments(recipe: Recipe) -> SteerClearConfig:
     if not torch.cuda.is_available():
         values.setdefault("dataloader_pin_memory", False)
     try:
-        return SteerClearConfig(**values)
+        return config(**values)
     except ConfigError as error:
         raise ConfigError("\n".join(f"training.{line}" for line in str(error).splitlines())) from error
     except (TypeError, ValueError) as error:
         raise ConfigError(f"training: {error}") from error
+
+
+def _config_class(recipe: Recipe) -> type[Arguments]:
+    """Return the class of the trainer's arguments, which the objective decides."""
+    return KtoBaselineConfig if recipe.training.get("objective") == KTO else SteerClearConfig
+
+
+def _settable(*configs: type[Arguments]) -> dict[str, dataclasses.Field[Any]]:
+    return {f.name: f for config in configs for f in dataclasses.fields(config) if f.init}
+
+
+def _own_training(recipe: Recipe) -> dict[str, Any]:
+    """Return the recipe's arguments without those that only another objective's trainer has and that are null: taken back."""
+    taken_back = _settable(SteerClearConfig, KtoBaselineConfig).keys() - _settable(_config_class(recipe)).keys()
+    return {key: value for key, value in recipe.training.items() if value is not None or key not in taken_back}
+
+
+def _wrong_keys(recipe: Recipe, own: dict[str, Any], fields: dict[str, Any]) -> list[str]:
+    """Return what is wrong with the objective's name and the names of the arguments, none of which may pass unheard."""
+    objective = recipe.training.get("objective", SteerClearConfig.objective)
+    if objective not in TRAINED_OBJECTIVES:
+        return [one_of("training.objective", objective, TRAINED_OBJECTIVES)]
+    of_any = _settable(SteerClearConfig, KtoBaselineConfig)
+    problems = [
+        f"training.{key}: got {value!r} with objective '{objective}', which has no such argument. Leave it out; where a recipe "
+        "sets it for all variants, null takes it back."
+        if key in of_any
+        else f"training.{key}: unknown key.{did_you_mean(key, fields)}"
+        for key, value in own.items()
+        if key not in fields
+    ]
+    if "output_dir" in own:
+        problems.append("training.output_dir: is set by the recipe's output.")
+    return problems
 
 
 def _as_number(key: str, value: Any, hint: object, problems: list[str]) -> Any:
@@ -161,7 +197,7 @@ def _as_number(key: str, value: Any, hint: object, problems: list[str]) -> Any:
 
 def identity_of(recipe: Recipe, prepared: PreparedData) -> dict[str, Any]:
     """Return what the trained weights depend on, each part as a hash or plain values."""
-    training = PAPER_DEFAULTS | OWN_DEFAULTS | recipe.training
+    training = PAPER_DEFAULTS | OWN_DEFAULTS | _own_training(recipe)
     return {
         "algorithm": ALGORITHM,
         "model": model_fingerprint(recipe.model.path),
@@ -191,7 +227,7 @@ def to_dataset(rows: Sequence[Row], template: str, added: Sequence[Row] = ()) ->
     )
 
 
-def make_trainer(recipe: Recipe, prepared: PreparedData, arguments: SteerClearConfig) -> SteerClearTrainer:
+def make_trainer(recipe: Recipe, prepared: PreparedData, arguments: Arguments) -> Trainer:
     """Return the trainer of a recipe, on the base model."""
     dtype = DTYPES.get(recipe.model.dtype)
     if dtype is None:
@@ -203,12 +239,13 @@ def make_trainer(recipe: Recipe, prepared: PreparedData, arguments: SteerClearCo
         target_modules=recipe.lora.target_modules,
         task_type="CAUSAL_LM",
     )
-    return SteerClearTrainer(
+    trainer = KtoBaselineTrainer if isinstance(arguments, KtoBaselineConfig) else SteerClearTrainer
+    return trainer(
         model=load_base(recipe.model.path, dtype),
         args=arguments,
         # Plain SFT sees no unsafe row: one that counts nothing would still take a place in a batch.
         train_dataset=to_dataset(
-            [*prepared.benign, *(prepared.unsafe if arguments.penalty_weight > 0 else [])],
+            [*prepared.benign, *(prepared.unsafe if arguments.trains_on_unsafe else [])],
             recipe.data.template,
             prepared.added,
         ),

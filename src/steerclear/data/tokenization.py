@@ -29,6 +29,8 @@ class AvoidTokens:
     """k of ``first``."""
     eos: bool = False
     """Also push away the token that ends the answer. Off: pushing it away makes answers ramble."""
+    whole: bool = False
+    """Take the completion whole, as a benign one is imitated, whatever the other fields say: for KTO, which compares answers."""
 
     def __post_init__(self) -> None:
         if self.choice not in CHOICES:
@@ -84,7 +86,7 @@ def tokenize_row(
         ids.append(tokenizer.eos_token_id)
         offsets.append((len(text), len(text)))
     begin = next((i for i, (_, end) in enumerate(offsets) if end > start), len(ids))
-    if label:
+    if label or avoid.whole:
         chosen = list(range(begin, len(ids)))
     else:
         content = [i for i in range(begin, len(ids)) if _is_content(text, offsets[i], answer)]

@@ -162,13 +162,13 @@ class SteerClearConfig(SFTConfig):
             raise ConfigError("\n".join(problems))
         check_objective(self.objective, self.ground_cost, **self.levers)
         AvoidTokens(choice=self.avoid_tokens, first_k=self.avoid_first_k)
-        if self.bf16 is None:
-            # TRL's own default is an error on a CPU, and slow where bfloat16 is emulated.
-            self.bf16 = not self.fp16 and is_torch_bf16_gpu_available()
-        if getattr(self, "activation_checkpointing", self) is None:
-            # transformers 5.23 renamed gradient_checkpointing, which TRL 1.16 still sets; the new name first, or it warns.
-            self.activation_checkpointing = self.gradient_checkpointing
+        settle_device_defaults(self)
         super().__post_init__()
+
+    @property
+    def trains_on_unsafe(self) -> bool:
+        """Whether unsafe rows are trained on; plain SFT sees none of them."""
+        return self.penalty_weight > 0
 
     @property
     def ground_cost(self) -> GroundCost:
@@ -196,3 +196,13 @@ class SteerClearConfig(SFTConfig):
     def avoided(self) -> AvoidTokens:
         """Which tokens of an unsafe answer are avoided."""
         return AvoidTokens(choice=self.avoid_tokens, first_k=self.avoid_first_k, eos=self.avoid_eos)
+
+
+def settle_device_defaults(args: Any) -> None:
+    """Settle what TRL's arguments leave open, before their own ``__post_init__``, which would choose otherwise or warn."""
+    if args.bf16 is None:
+        # TRL's own default is an error on a CPU, and slow where bfloat16 is emulated.
+        args.bf16 = not args.fp16 and is_torch_bf16_gpu_available()
+    if getattr(args, "activation_checkpointing", args) is None:
+        # transformers 5.23 renamed gradient_checkpointing, which TRL 1.16 still sets; the new name first, or it warns.
+        args.activation_checkpointing = args.gradient_checkpointing

@@ -1,0 +1,268 @@
+"""KTO, the paper's rival: TRL's trainer on the rows and tokens of `SteerClearTrainer`, with the base model as reference."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from datasets import Dataset
+from torch import Tensor
+from trl import KTOConfig, KTOTrainer
+
+from steerclear.data.signed_labels import IGNORED, is_avoided
+from steerclear.data.tokenization import AvoidTokens
+from steerclear.errors import ConfigError, DataError, one_of
+from steerclear.losses import AVOIDANCE_OBJECTIVES
+from steerclear.training.arguments import settle_device_defaults
+from steerclear.training.rows import tokenize_rows
+
+KTO = "kto"
+"""The objective's name."""
+
+TRAINED_OBJECTIVES = (*AVOIDANCE_OBJECTIVES, KTO)
+"""What ``training.objective`` of a recipe may be."""
+
+ADVISED_RATIO = (1.0, 4 / 3)
+"""Of λ_D n_D / (λ_U n_U): KTO's paper, Eq. 8."""
+
+
+@dataclass
+class KtoBaselineConfig(KTOConfig):
+    """Arguments of `KtoBaselineTrainer`: those of `trl.KTOConfig`, but for what the baseline settles, and the fields below."""
+
+    objective: str = field(default=KTO, metadata={"help": f"Only {KTO}."})
+    kto_beta: float = field(
+        default=0.1, metadata={"help": "β. The larger, the nearer the model stays to the base (TRL's name: beta)."}
+    )
+    desirable_weight: float | None = field(
+        default=None, metadata={"help": "λ_D, of benign rows. Default: from the numbers of rows, see kto_weights."}
+    )
+    undesirable_weight: float | None = field(
+        default=None, metadata={"help": "λ_U, of unsafe rows. Default: from the numbers of rows, see kto_weights."}
+    )
+    learning_rate: float = field(
+        default=1e-4, metadata={"help": "Initial learning rate, that of the other objectives."}
+    )
+    # What makes it this baseline, or what TRL's estimate of the KL needs, is nobody's choice.
+    beta: float = field(default=0.1, init=False)
+    loss_type: str = field(default="kto", init=False)
+    train_sampling_strategy: str = field(default="sequential", init=False)
+    sync_ref_model: bool = field(default=False, init=False)
+
+    def __post_init__(self) -> None:
+        problems = [one_of("objective", self.objective, (KTO,))] if self.objective != KTO else []
+        problems += [
+            f"{name}: got {value}, allowed: above 0."
+            for name, value in vars(self).items()
+            if name in ("kto_beta", "desirable_weight", "undesirable_weight") and value is not None and not value > 0
+        ]
+        if self.per_device_train_batch_size < 2:
+            problems.append(
+                f"per_device_train_batch_size: got {self.per_device_train_batch_size}, allowed with '{KTO}': 2 or more. "
+                "Its KL is estimated from the other rows of a micro-batch, whatever gradient_accumulation_steps is."
+            )
+        if problems:
+            raise ConfigError("\n".join(problems))
+        self.beta = self.kto_beta
+        settle_device_defaults(self)
+        super().__post_init__()
+
+    @property
+    def trains_on_unsafe(self) -> bool:
+        """Whether unsafe rows are trained on: always, as the undesirable ones."""
+        return True
+
+
+@dataclass(frozen=True)
+class KtoWeights:
+    """How much a row counts, by its kind, and how many rows there are of each."""
+
+    desirable: float
+    """λ_D."""
+    undesirable: float
+    """λ_U."""
+    n_desirable: int
+    n_undesirable: int
+
+    @property
+    def ratio(self) -> float:
+        """λ_D n_D / (λ_U n_U)."""
+        return self.desirable * self.n_desirable / (self.undesirable * self.n_undesirable)
+
+    def __str__(self) -> str:
+        low, high = ADVISED_RATIO
+        # Half a percent: weights are given rounded.
+        inside = low - 0.005 <= self.ratio <= high + 0.005
+        return (
+            f"KTO: {self.n_desirable} desirable (benign) rows of weight {self.desirable:.4g}, {self.n_undesirable} undesirable "
+            f"(unsafe) rows of weight {self.undesirable:.4g}; ratio of the totals {self.ratio:.3g}, "
+            f"{'within' if inside else 'outside'} the {low:g} to {high:.3g} that KTO's paper advises."
+        )
+
+
+def kto_weights(
+    n_desirable: int, n_undesirable: int, desirable: float | None = None, undesirable: float | None = None
+) -> KtoWeights:
+    """Return λ_D and λ_U with λ_D n_D = λ_U n_U, where they are not given: the rarer kind is raised, the other stays at 1.
+
+    Of the ratios that KTO's paper advises, 1 to 4/3, that is the one which weighs unsafe rows most, and is λ_D = λ_U = 1 on
+    balanced rows.
+
+    Args:
+        desirable: λ_D as given; λ_U then follows from it, and the other way round. Both given: both stay.
+
+    >>> kto_weights(1000, 100)
+    KtoWeights(desirable=1.0, undesirable=10.0, n_desirable=1000, n_undesirable=100)
+    >>> kto_weights(50, 100, undesirable=3.0).desirable
+    6.0
+    """
+    share = n_desirable / n_undesirable
+    if desirable is None and undesirable is None:
+        desirable = max(1.0, 1 / share)
+    if desirable is None:
+        desirable = undesirable / share  # type: ignore[operator]  # one of the two is given
+    if undesirable is None:
+        undesirable = desirable * share
+    return KtoWeights(desirable, undesirable, n_desirable, n_undesirable)
+
+
+class KtoBaselineTrainer(KTOTrainer):
+    """KTO: benign rows are desirable, unsafe ones undesirable, the reference is the base model (its adapter off).
+
+    Rows are the columns that `SteerClearTrainer` takes, and their tokens and end tokens are the same. Each row counts once an
+    epoch, drawn uniformly from all; their order is shuffled once and is that of every epoch, since TRL pairs prompts with other
+    answers of the same micro-batch, beforehand, to estimate the KL. Evaluation gives the plain negative log-likelihood of
+    benign rows, ``eval_benign_loss``, in place of KTO's loss, which says nothing where all rows are desirable.
+
+    Raises:
+        ConfigError: there are no benign or no unsafe rows, or the adapter is on the output layer.
+        DataError: a column is missing, a row has a weight of its own, or no answer token left.
+    """
+
+    _tag_names = ["steerclear", "kto"]  # noqa: RUF012 (declared so by the base class)
+
+    def __init__(self, model: Any, args: KtoBaselineConfig, **kwargs: Any) -> None:
+        if "lm_head" in (getattr(kwargs.get("peft_config"), "target_modules", None) or ()):
+            raise ConfigError(f"target_modules: got lm_head with objective '{KTO}', whose loss would pass it by.")
+        self.tokens_cut: dict[str, dict[str, int]] = {}
+        """As `SteerClearTrainer.tokens_cut`."""
+        self._heldout: list[Tensor | int] = [0, 0]
+        """Negative log-likelihood and tokens since the last log."""
+        super().__init__(model, args=args, **kwargs)
+        desirable = sum(self.train_dataset["label"])
+        self.weights = kto_weights(
+            desirable, len(self.train_dataset) - desirable, args.desirable_weight, args.undesirable_weight
+        )
+        """λ_D and λ_U of the rows that are trained on."""
+        # TRL's loss reads the attributes; the arguments are what is saved with a run.
+        self.desirable_weight = args.desirable_weight = self.weights.desirable
+        self.undesirable_weight = args.undesirable_weight = self.weights.undesirable
+
+    # ── data ──
+
+    def _prepare_dataset(self, dataset: Dataset, processing_class: Any, args: Any, dataset_name: str) -> Dataset:
+        """Tokenize as for the other objectives, in place of TRL's preparation, which also keeps the rows in their order."""
+        if "weight" in dataset.column_names and set(dataset["weight"]) - {None, 1.0}:
+            raise DataError(
+                f"{dataset_name}: has rows with a weight of their own; objective '{KTO}' has only one per kind."
+            )
+        tokenized, self.tokens_cut[dataset_name] = tokenize_rows(
+            dataset,
+            processing_class,
+            AvoidTokens(whole=True),
+            args.max_length,
+            dataset_name,
+            num_proc=args.dataset_num_proc,
+        )
+        rows = tokenized.map(_as_pair, desc=f"Splitting {dataset_name} dataset")
+        if dataset_name != "train":
+            return rows
+        unsafe = sum(rows["unsafe"])
+        if not 0 < unsafe < len(rows):
+            raise ConfigError(
+                f"objective: '{KTO}' needs desirable and undesirable rows, got {len(rows) - unsafe} benign and {unsafe} unsafe."
+            )
+        seed = args.seed if args.data_seed is None else args.data_seed
+        rows = rows.select(np.random.default_rng(seed).permutation(len(rows)))
+        others = other_completions(rows["completion_ids"], args.per_device_train_batch_size)
+        return rows.add_column("KL_completion_ids", others)
+
+    def sampling_summary(self) -> dict[str, Any]:
+        """Return how rows are drawn, as `SteerClearTrainer.sampling_summary`, and how they are weighed."""
+        args = self.args
+        return {
+            "sampling": "uniform",
+            "rows_per_step": args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size,
+            "unsafe_passes_per_epoch": 1.0,
+            "desirable_weight": self.weights.desirable,
+            "undesirable_weight": self.weights.undesirable,
+            "weight_ratio": self.weights.ratio,
+        }
+
+    # ── held-out rows ──
+
+    def compute_loss(
+        self,
+        model: Any,
+        inputs: dict[str, Tensor],
+        return_outputs: bool = False,
+        num_items_in_batch: Tensor | None = None,
+    ) -> Any:
+        """Return KTO's loss of a micro-batch, or in evaluation the mean negative log-likelihood of its answer tokens."""
+        if self.model.training:
+            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        output = model(
+            input_ids=inputs["input_ids"],
+            attention_mask=inputs["attention_mask"],
+            labels=inputs["input_ids"].masked_fill(inputs["completion_mask"] == 0, IGNORED),
+            fused_lm_head=True,
+        )
+        total, tokens = -output.log_probs.sum(), inputs["completion_mask"][:, 1:].sum()
+        self._heldout = [self._heldout[0] + total, self._heldout[1] + tokens]
+        loss = total / tokens.clamp(min=1)
+        return (loss, output) if return_outputs else loss
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Add the mean negative log-likelihood of the held-out rows' tokens, over all ranks, to an evaluation's figures."""
+        if not self.model.training:
+            total, tokens = (
+                float(
+                    self.accelerator.reduce(
+                        torch.as_tensor(value, dtype=torch.float64, device=self.args.device), reduction="sum"
+                    )
+                )
+                for value in self._heldout
+            )
+            self._heldout = [0, 0]
+            if tokens:
+                logs["eval_benign_loss"] = total / tokens
+        super().log(logs, start_time)
+
+
+def _as_pair(row: dict[str, Any]) -> dict[str, Any]:
+    """Return TRL's columns of a tokenized row, whose labels are set on its completion and signed by its kind."""
+    ids, labels = row["input_ids"], row["labels"]
+    begin = next(i for i, label in enumerate(labels) if label != IGNORED)
+    unsafe = is_avoided(labels[begin])
+    return {"prompt_ids": ids[:begin], "completion_ids": ids[begin:], "label": not unsafe, "unsafe": unsafe}
+
+
+def other_completions(completions: Sequence[list[int]], rows: int) -> list[list[int]]:
+    """Return for each row the completion of another row of its micro-batch, from which TRL estimates the KL.
+
+    A row that is alone in the last micro-batch takes that of the row before; TRL's own preparation compares it with itself.
+
+    Args:
+        rows: rows of a micro-batch.
+
+    >>> other_completions([[1], [2], [3], [4], [5]], rows=2)
+    [[2], [1], [4], [3], [4]]
+    """
+    others: list[list[int]] = []
+    for start in range(0, len(completions), rows):
+        own = list(completions[start : start + rows])
+        others += [completions[start - 1]] if len(own) == 1 and start else [own[-1], *own[:-1]]
+    return others
