@@ -124,6 +124,8 @@ def test_recovery_needs_a_judge_and_one_process(
     unjudged = {key: value for key, value in recipe.items() if "judge" not in key}
     code, _, said = steerclear("train", **unjudged)
     assert (code, "recovery: needs evaluation.judge" in said) == (2, True)
+    code, _, said = steerclear("train", **recipe, **{"recovery.training": '{"avoid_frst_k": 2}'})
+    assert (code, "training.avoid_frst_k: unknown key" in said, "phase 1" in said) == (2, True, False)
     monkeypatch.setenv("WORLD_SIZE", "2")
     code, _, said = steerclear("train", **recipe)
     assert (code, "recovery: works in one process, and there are 2" in said) == (2, True)

@@ -47,7 +47,7 @@ def test_it_learns_benign_answers_and_unlearns_unsafe_ones(
         json.loads((folder / name).read_text()) for name in ("record.json", "manifest.json", "training.json")
     )
     done = record["stages"]["train"]
-    assert done["rows"] == {"benign": 20, "unsafe": 12}
+    assert done["rows"] == {"benign": 20, "added": 0, "unsafe": 12}
     assert done["steps"] == 6 * 4
     assert manifest["sampling"] == {
         "sampling": "uniform",

@@ -126,10 +126,10 @@ def test_rows_are_the_tokens_of_the_other_objectives(
     data = as_given(rows(5, 3))
     own, others = make_kto(data).train_dataset, make_trainer(data, avoid_tokens="all").train_dataset
     made = [(tuple(row["prompt_ids"] + row["completion_ids"]), row["label"]) for row in own]
-    assert sorted(made) == sorted((tuple(row["input_ids"]), not row["unsafe"]) for row in others)
+    assert sorted(made) == sorted((tuple(row["input_ids"]), row["part"] != "unsafe") for row in others)
     assert [ids for ids, _ in made] != [tuple(row["input_ids"]) for row in others]
     answers = {tuple(row["completion_ids"]) for row in own if row["label"]}
-    assert answers == {tuple(y for y in row["labels"] if y >= 0) for row in others if not row["unsafe"]}
+    assert answers == {tuple(y for y in row["labels"] if y >= 0) for row in others if row["part"] != "unsafe"}
     assert make_kto(data).train_dataset["input_ids"] == own["input_ids"]
     assert make_kto(data, seed=7).train_dataset["input_ids"] != own["input_ids"]
 

@@ -19,7 +19,7 @@ from steerclear.commands.evaluate import panel_of
 from steerclear.commands.recipe import Recipe
 from steerclear.commands.runs import RECORD, RunFolder
 from steerclear.commands.subjects import source_identity
-from steerclear.commands.train import train
+from steerclear.commands.train import train, training_arguments
 from steerclear.data.prepare import prepare_data
 from steerclear.data.templates import render_prompt
 from steerclear.errors import ConfigError
@@ -48,6 +48,8 @@ def train_recipe(recipe: Recipe, prompts: Sequence[Prompt], say: Say, along: Alo
     if not recipe.evaluation.judge.kinds():
         raise ConfigError("recovery: needs evaluation.judge, which decides which of the model's own answers are safe.")
     folder = Path(recipe.output)
+    file = folder / "recovery.jsonl"
+    training_arguments(_recovering(recipe, options, file))  # a wrong one must show before the first training
     steering = replace(recipe, output=str(folder / "steered"), recovery=None)
     say("phase 1 of 2: steering ...")
     steered = train(steering, prompts, say)
@@ -57,7 +59,6 @@ def train_recipe(recipe: Recipe, prompts: Sequence[Prompt], say: Say, along: Alo
             f"no answer of the steered model can be learnt from, so there is no second phase: {folder} holds the steered model."
         )
         return _as_result(steered, folder)
-    file = folder / "recovery.jsonl"
     write_jsonl(file, rows)
     say("phase 2 of 2: recovering ...")
     return train(_recovering(recipe, options, file), prompts, say, along=along)

@@ -94,7 +94,6 @@ def render_row(row: Row, template: str) -> Row:
     return dataclasses.replace(row, prompt=prompt, completion=completion, input="", context="")
 
 
-
 def _only_turn(turns: Messages, role: str, what: str, template: str) -> str:
     if len(turns) != 1 or turns[0]["role"] != role:
         roles = ", ".join(turn["role"] for turn in turns) or "none"

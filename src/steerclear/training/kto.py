@@ -18,6 +18,7 @@ from steerclear.errors import ConfigError, DataError, one_of
 from steerclear.losses import AVOIDANCE_OBJECTIVES
 from steerclear.training.arguments import settle_device_defaults
 from steerclear.training.rows import tokenize_rows
+from steerclear.training.sampler import BENIGN, UNSAFE
 
 KTO = "kto"
 """The objective's name."""
@@ -177,10 +178,10 @@ class KtoBaselineTrainer(KTOTrainer):
             dataset_name,
             num_proc=args.dataset_num_proc,
         )
-        rows = tokenized.map(_as_pair, desc=f"Splitting {dataset_name} dataset")
+        rows = tokenized.map(_as_pair, remove_columns="added", desc=f"Splitting {dataset_name} dataset")
         if dataset_name != "train":
             return rows
-        unsafe = sum(rows["unsafe"])
+        unsafe = rows["part"].count(UNSAFE)
         if not 0 < unsafe < len(rows):
             raise ConfigError(
                 f"objective: '{KTO}' needs desirable and undesirable rows, got {len(rows) - unsafe} benign and {unsafe} unsafe."
@@ -247,7 +248,7 @@ def _as_pair(row: dict[str, Any]) -> dict[str, Any]:
     ids, labels = row["input_ids"], row["labels"]
     begin = next(i for i, label in enumerate(labels) if label != IGNORED)
     unsafe = is_avoided(labels[begin])
-    return {"prompt_ids": ids[:begin], "completion_ids": ids[begin:], "label": not unsafe, "unsafe": unsafe}
+    return {"prompt_ids": ids[:begin], "completion_ids": ids[begin:], "label": not unsafe, "part": UNSAFE if unsafe else BENIGN}
 
 
 def other_completions(completions: Sequence[list[int]], rows: int) -> list[list[int]]:
