@@ -37,12 +37,12 @@ def test_a_run_leaves_everything_that_is_needed_to_know_it(
     folder = run(as_arguments(settings), said).path
     record = json.loads((folder / "record.json").read_text())
     done = record["stages"]["train"]
-    assert done["rows"] == {"benign": 20, "unsafe": 12}
+    assert done["rows"] == {"benign": 20, "added": 0, "unsafe": 12}
     assert done["steps"] == len([1 for line in (folder / "log.jsonl").read_text().splitlines() if '"loss"' in line])
     assert done["heldout_benign_loss"] > 0
     assert record["versions"]["trl"]
     manifest = json.loads((folder / "manifest.json").read_text())
-    assert manifest["rows"] == {"benign": 20, "unsafe": 12, "heldout": 4}
+    assert manifest["rows"] == {"benign": 20, "added": 0, "unsafe": 12, "heldout": 4}
     assert manifest["sampling"]["sampling"] == "stratified"
     # The effective arguments, inherited defaults included (trap 11).
     assert {"objective", "weight_decay", "max_length"} < set(json.loads((folder / "training.json").read_text()))
