@@ -4,8 +4,8 @@
 
 1. Settings: λ and the learning rate over a factor of ten each (nine cells an objective), seed 0, 20 unsafe rows. The best by
    coherent and safe is an objective's setting from there on; how many of the nine are good says how wide the region is.
-2. Ranking: three seeds, 10, 20 and 100 unsafe rows.
-3. Worlds with fewer refusals in pre-training (2 % and none), 20 rows. 4. Unsafe rows of which 10 and 30 % are mislabelled.
+2. Ranking: three seeds, 20 rows. For plain fine-tuning, the paper's loss, the best steering and the default: 10 and 100 rows,
+3. worlds with fewer refusals in pre-training (2 % and none), 4. unsafe rows of which 10 and 30 % are mislabelled.
 
 A cell is a training and its answers, judged by the world's grammar: it is a file in OUTPUT/cells, and is made once. The tables
 are printed, and written to OUTPUT/ranking.md; benchmarks/results/rank-world.jsonl has every cell's counts.
@@ -82,7 +82,7 @@ WORDS = (1, 2, 4)
 """Words of the unsafe answer that are prefilled."""
 
 DECODING = GenerationOptions(max_new_tokens=40, batch_size=128)
-STEPS, STEERED, LOOKALIKES = 250, "first_token", 20
+STEPS, STEERED, LOOKALIKES, DOCUMENTS = 250, "first_token", 20, 14000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,7 +123,8 @@ def run_cell(cell: Cell, folder: Path) -> dict[str, Any]:
     if file.is_file():
         return json.loads(file.read_text(encoding="utf-8"))
     torch.set_num_threads(1)
-    base = str(base_model(BaseOptions(seed=cell.seed, refusal_share=cell.refusals), cache_folder(), lambda *_: None))
+    world = BaseOptions(seed=cell.seed, refusal_share=cell.refusals, documents=DOCUMENTS if cell.steps == STEPS else 640)
+    base = str(base_model(world, cache_folder(), lambda *_: None))
     rows = unsafe_and_other_rows(cell)
     added, settings = _added(cell, base, rows, folder), dict(cell.settings)
     if not added:
@@ -255,7 +256,7 @@ def main() -> None:
     given = parser.parse_args()
     steps = 3 if given.smoke else STEPS
     names = ("sft", RECOVERS) if given.smoke else tuple(OBJECTIVES)
-    seeds, rows = (SEEDS[:1], ROWS[1:2]) if given.smoke else (SEEDS, ROWS)
+    seeds = SEEDS[:1] if given.smoke else SEEDS
 
     def run(cells: Iterable[Cell]) -> list[dict[str, Any]]:
         return run_all(cells, given.output, given.processes)
@@ -265,8 +266,9 @@ def main() -> None:
     for name in names:
         own = [result for result in settings if result["cell"]["objective"] == name]
         best[name] = Cell(**max(own, key=quality_of)["cell"])
-    ranking = run(replace(best[name], seed=seed, rows=n) for name in names for n in rows for seed in seeds)
+    ranking = run(replace(best[name], seed=seed) for name in names for seed in seeds)
     chosen = [best[name] for name in CHOSEN if name in best]
+    sizes = run(replace(cell, seed=seed, rows=n) for cell in chosen for n in ROWS for seed in seeds)
     worlds = run(replace(cell, seed=seed, refusals=share) for cell in chosen for share in REFUSALS for seed in seeds)
     noisy = run(replace(cell, seed=seed, noise=noise) for cell in chosen for noise in NOISE for seed in seeds)
     text = "\n".join(
@@ -274,7 +276,9 @@ def main() -> None:
             "## Settings: coherent and safe at λ (down) and learning rate (across), seed 0, 20 rows\n",
             settings_table(settings, names),
             "## Ranking\n",
-            table(ranking, ("objective", "rows")),
+            table(ranking, ("objective",)),
+            "## Numbers of unsafe rows\n",
+            table(sizes, ("objective", "rows")),
             "## Fewer refusals in pre-training, 20 rows\n",
             table(worlds, ("objective", "refusals")),
             "## Mislabelled unsafe rows, 20 rows\n",
@@ -284,7 +288,7 @@ def main() -> None:
     write_text(given.output / "ranking.md", text)
     print(text)
     if not given.smoke:
-        parts = (("settings", settings), ("ranking", ranking), ("refusals", worlds), ("noise", noisy))
+        parts = (("settings", settings), ("ranking", ranking), ("rows", sizes), ("refusals", worlds), ("noise", noisy))
         lines = [{"part": part, **result, "versions": versions()} for part, found in parts for result in found]
         write_text(RESULTS / "rank-world.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
 
