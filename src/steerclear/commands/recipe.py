@@ -17,6 +17,7 @@ from steerclear.generation import GenerationOptions
 from steerclear.harvest.recovery import RecoveryOptions
 from steerclear.judges.options import GuardOptions, RewardOptions
 from steerclear.models import DTYPES
+from steerclear.training.collapse import CollapseGuardOptions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -182,6 +183,8 @@ class Recipe:
     evaluation: EvaluationOptions = field(default_factory=EvaluationOptions)
     recovery: RecoveryOptions | None = None
     """Steer, then recover: train a second time, on the steered model's own safe answers too. ``{}`` takes the defaults."""
+    guard: CollapseGuardOptions | None = None
+    """What watches the training for collapse. ``null``: nothing; ``{}``: the defaults."""
     variants: dict[str, Any] = field(default_factory=dict)
     """For `steerclear compare`: name -> what that run changes."""
     kind: str = "train"

@@ -67,7 +67,8 @@ class RunFolder:
         """
         record, run_id = self.record(), sha256_of(identity)[:12]
         if record and record["id"] != run_id:
-            differing = [key for key, value in identity.items() if record["identity"].get(key) != value]
+            known = record["identity"]
+            differing = [key for key in known | identity if known.get(key) != identity.get(key)]
             raise ConfigError(
                 f"output: {self.path} holds another run (id {record['id']}, this one is {run_id}; they differ in "
                 f"{', '.join(differing) or 'version'}). Choose another output, or remove that folder."

@@ -16,6 +16,7 @@ from datasets import Dataset
 from peft import LoraConfig
 
 from steerclear.commands.along import Along, EvaluateAlong
+from steerclear.commands.guard import CollapseGuard, check_guard
 from steerclear.commands.recipe import Recipe
 from steerclear.commands.runs import RunFolder, model_fingerprint, save_weights
 from steerclear.config import dump_yaml, raise_all, to_tree
@@ -83,6 +84,8 @@ def train(recipe: Recipe, prompts: Sequence[Prompt], say: Say, along: Along | No
     prepared = prepare_data(recipe.data, prompts)
     for message in prepared.messages:
         say(message)
+    if recipe.guard is not None:
+        check_guard(prepared)
     run = RunFolder(Path(recipe.output))
     record = run.claim(identity_of(recipe, prepared), dump_yaml(to_tree(recipe)))
     if "train" in record["stages"]:
@@ -98,10 +101,16 @@ def train(recipe: Recipe, prompts: Sequence[Prompt], say: Say, along: Along | No
         if along is not None and recipe.evaluation.every_steps:
             tokenizer = trainer.processing_class
             trainer.add_callback(EvaluateAlong(recipe.evaluation.every_steps, run, along, tokenizer, say))
+        guard = None
+        if recipe.guard is not None:
+            guard = CollapseGuard(recipe.guard, prepared, trainer, run, recipe.data.template, say)
+            trainer.add_callback(guard)
         checkpoint = last_complete_checkpoint(run.checkpoints)
         if checkpoint:
             say(f"continuing from {checkpoint.name}.")
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        if guard is not None:
+            guard.restore(trainer.model)
         figures = trainer.evaluate() if prepared.heldout else {}
         save_weights(trainer.model, trainer.processing_class, run.path)
         history = trainer.state.log_history
@@ -119,6 +128,7 @@ def train(recipe: Recipe, prompts: Sequence[Prompt], say: Say, along: Along | No
                 "added": len(prepared.added),
                 "unsafe": len(prepared.unsafe) if arguments.trains_on_unsafe else 0,
             },
+            **({} if guard is None else {"guard": guard.summary()}),
         },
     )
     shutil.rmtree(run.checkpoints, ignore_errors=True)
@@ -206,6 +216,8 @@ def identity_of(recipe: Recipe, prepared: PreparedData) -> dict[str, Any]:
         "template": recipe.data.template,
         "training": {key: training[key] for key in sorted(training) if key not in NO_EFFECT_ON_RESULTS},
         "lora": None if recipe.lora is None else to_tree(recipe.lora),
+        # Absent where there is none, so that runs from before there were guards keep their ids.
+        **({} if recipe.guard is None else {"guard": to_tree(recipe.guard)}),
     }
 
 

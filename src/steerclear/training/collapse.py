@@ -1,0 +1,173 @@
+"""When is a training collapsing, and what is done about it: limits on what probes of the live model see.
+
+The list of probes is all there is to know: each says what was seen at a step and what was done, so those up to a checkpoint's
+step are the state of a training that continues from it. Who probes is `steerclear.commands.guard`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from steerclear.errors import ConfigError, one_of
+
+ACTIONS = ("stop", "lower")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CollapseGuardOptions:
+    """How a training is watched, and what ends it."""
+
+    unsafe_prompts: int = 16
+    """Prompts of unsafe training rows that are asked at each probe, where there are so many."""
+    benign_prompts: int = 16
+    """Held-out benign rows that are asked, and whose loss is measured, where there are so many."""
+    every_steps: int = 10
+    """Steps between probes. The model before the first step and that after the last one are probed too."""
+    max_new_tokens: int = 32
+    """Tokens after which an answer is cut. Answers are greedy."""
+    max_degenerate_rise: float = 0.25
+    """How far the share of degenerate answers may lie above that before the first step."""
+    max_loss_rise: float = 0.3
+    """How far the benign loss may lie above its lowest so far, in nats."""
+    action: str = "stop"
+    """``stop`` ends the training with the last weights within the limits; ``lower`` first goes back to them with a smaller λ."""
+    factor: float = 0.5
+    """What ``lower`` multiplies λ by."""
+    max_lowerings: int = 3
+    """How often ``lower`` does so before it stops."""
+
+    def __post_init__(self) -> None:
+        problems = [
+            f"{name}: got {getattr(self, name)}, allowed: 1 or more."
+            for name in ("benign_prompts", "every_steps", "max_new_tokens", "max_lowerings")
+            if getattr(self, name) < 1
+        ]
+        if self.unsafe_prompts < 0:
+            problems.append(f"unsafe_prompts: got {self.unsafe_prompts}, allowed: 0 (ask benign ones alone) or more.")
+        if not 0 <= self.max_degenerate_rise <= 1:
+            problems.append(f"max_degenerate_rise: got {self.max_degenerate_rise}, allowed: 0 to 1, a share.")
+        if not self.max_loss_rise > 0:
+            problems.append(f"max_loss_rise: got {self.max_loss_rise}, allowed: above 0, in nats.")
+        if self.action not in ACTIONS:
+            problems.append(one_of("action", self.action, ACTIONS))
+        if not 0 < self.factor < 1:
+            problems.append(f"factor: got {self.factor}, allowed: above 0 and below 1.")
+        if problems:
+            raise ConfigError("\n".join(problems))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Probe:
+    """What was seen of the model at a step, and what was done about it."""
+
+    step: int
+    answers: int
+    degenerate: dict[str, int]
+    """Kind of degeneracy -> number of answers."""
+    examples: dict[str, str]
+    """Kind of degeneracy -> the start of one such answer."""
+    benign_loss: float | None
+    """Mean over the answer tokens of the held-out rows, in nats. None: not a finite number."""
+    penalty_weight: float
+    """λ of the steps after this probe."""
+    action: str = "passed"
+    """``passed``, ``lowered`` or ``stopped``."""
+    over: list[str] | None = None
+    """What is over the limits, in words. None: nothing."""
+
+    @property
+    def broken(self) -> int:
+        """Number of degenerate answers."""
+        return sum(self.degenerate.values())
+
+
+def decide(probe: Probe, earlier: Sequence[Probe], options: CollapseGuardOptions, *, last: bool) -> Probe:
+    """Return the probe with what is over the limits and what is to be done about it.
+
+    Args:
+        earlier: the probes before it, that before the first step first.
+        last: no step follows, so lowering λ would change nothing.
+    """
+    over = _over_limits(probe, earlier, options)
+    if not over:
+        return probe
+    lowered = sum(one.action == "lowered" for one in earlier)
+    # Where the loss is not a number, the optimizer's moments are not either, and would spoil the weights again.
+    helps = not last and probe.penalty_weight > 0 and probe.benign_loss is not None
+    if options.action == "lower" and lowered < options.max_lowerings and helps:
+        return replace(probe, over=over, action="lowered", penalty_weight=probe.penalty_weight * options.factor)
+    return replace(probe, over=over, action="stopped")
+
+
+def _over_limits(probe: Probe, earlier: Sequence[Probe], options: CollapseGuardOptions) -> list[str]:
+    first = earlier[0] if earlier else probe
+    over = []
+    if probe.broken / probe.answers > first.broken / first.answers + options.max_degenerate_rise:
+        over.append(
+            f"{probe.broken} of {probe.answers} answers are degenerate ({_kinds(probe)}; before the first step {first.broken} "
+            f"were){_example(probe)}"
+        )
+    losses = [one.benign_loss for one in earlier if one.benign_loss is not None]
+    if probe.benign_loss is None:
+        over.append("the benign loss is not a number any more")
+    elif losses and probe.benign_loss > min(losses) + options.max_loss_rise:
+        over.append(
+            f"the benign loss is {probe.benign_loss:.2f} nats, {probe.benign_loss - min(losses):.2f} above its lowest so far"
+        )
+    return over
+
+
+def _kinds(probe: Probe) -> str:
+    counts = sorted(probe.degenerate.items(), key=lambda item: -item[1])
+    return ", ".join(f"{count} {kind.replace('_', ' ')}" for kind, count in counts)
+
+
+def _example(probe: Probe) -> str:
+    shown = [kind for kind in probe.degenerate if probe.examples.get(kind)]
+    return f", such as {probe.examples[max(shown, key=probe.degenerate.__getitem__)]!r}" if shown else ""
+
+
+def last_passed(probes: Sequence[Probe], step: int | None = None) -> int:
+    """Return the step of the last weights within the limits, or of the last at or before a step."""
+    return max(probe.step for probe in probes if probe.action == "passed" and (step is None or probe.step <= step))
+
+
+def explain(probe: Probe, earlier: Sequence[Probe]) -> str:
+    """Return for the user, in two or three sentences, what was over the limits at a probe, what is done and what to do."""
+    seen, first, kept = " and ".join(probe.over or ()), earlier[0].penalty_weight, last_passed(earlier)
+    good = f"the weights of step {kept}" if kept else "the weights before the first step"
+    if probe.action == "lowered":
+        return (
+            f"guard, step {probe.step}: {seen}. Training goes on from {good}, with penalty_weight "
+            f"{probe.penalty_weight:g} in place of {earlier[-1].penalty_weight:g}."
+        )
+    advice = (
+        f"Set training.penalty_weight below {first:g}, or push less: training.avoid_tokens: first, or training.avoid_until above "
+        "0 (for objectives per token)."
+        if first > 0
+        else "There is no penalty (penalty_weight 0): train for fewer steps, or lower training.learning_rate."
+    )
+    return f"guard, step {probe.step}: training is stopped, as {seen}. Kept are {good}. {advice}"
+
+
+def save_trained(model: Any, file: Path) -> None:
+    """Save the weights that train into a file, which is whole or absent."""
+    weights = {name: p.detach().contiguous() for name, p in model.named_parameters() if p.requires_grad}
+    unfinished = file.with_name(f".{file.name}.unfinished")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    save_file(weights, unfinished)
+    unfinished.replace(file)
+
+
+def load_trained(model: Any, file: Path) -> None:
+    """Put the weights of `save_trained` back into the model that they came from."""
+    parameters = dict(model.named_parameters())
+    with torch.no_grad():
+        for name, weight in load_file(file).items():
+            parameters[name].copy_(weight)
