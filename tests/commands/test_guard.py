@@ -244,6 +244,7 @@ def test_weights_that_are_no_numbers_end_a_training_at_once(run: Callable[..., P
         ({"guard.max_degenerate_rise": 25}, "1", r"guard\.max_degenerate_rise: got 25\.0, allowed: 0 to 1"),
         ({"guard.evry_steps": 1}, "1", r"guard\.evry_steps: unknown key\. Did you mean 'every_steps'"),
         ({"data.heldout_count": 0}, "1", r"guard: got no held-out benign rows.* Set data\.heldout_count"),
+        ({"training.objective": "kto"}, "1", r"guard: got objective .kto., which it cannot watch"),
         ({}, "2", r"guard: probing while training works in one process, and there are 2"),
         ({"guard.max_new_tokens": 256}, "1", r"guard: none of its prompts fits; the first has \d+ tokens"),
     ],

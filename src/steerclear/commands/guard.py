@@ -22,6 +22,7 @@ from steerclear.generation.decoding import Decoder, batches, encode, too_long
 from steerclear.judges.degeneracy import degeneracy
 from steerclear.judges.refusal import is_refusal
 from steerclear.records import Prompt, Row, read_records, text_of, write_jsonl
+from steerclear.training.arguments import SteerClearConfig
 from steerclear.training.collapse import (
     CollapseGuardOptions,
     Probe,
@@ -31,6 +32,7 @@ from steerclear.training.collapse import (
     load_trained,
     save_trained,
 )
+from steerclear.training.kto import KTO, KtoBaselineConfig
 from steerclear.training.trainer import SteerClearTrainer
 
 Say = Callable[[str], None]
@@ -39,12 +41,16 @@ EXAMPLE_LENGTH = 60
 """Characters that are shown of a degenerate answer."""
 
 
-def check_guard(prepared: PreparedData) -> None:
+def check_guard(prepared: PreparedData, arguments: SteerClearConfig | KtoBaselineConfig) -> None:
     """Find what keeps the guard from working before a model is loaded.
 
     Raises:
-        ConfigError: there are several processes, or no held-out rows.
+        ConfigError: there are several processes, no held-out rows, or an objective without a penalty to lower.
     """
+    if isinstance(arguments, KtoBaselineConfig):
+        raise ConfigError(
+            f"guard: got objective '{KTO}', which it cannot watch. Set guard to null, and evaluation.every_steps instead."
+        )
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise ConfigError(
             f"guard: probing while training works in one process, and there are {os.environ['WORLD_SIZE']}. Set guard to null, "

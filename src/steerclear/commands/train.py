@@ -85,7 +85,7 @@ def train(recipe: Recipe, prompts: Sequence[Prompt], say: Say, along: Along | No
     for message in prepared.messages:
         say(message)
     if recipe.guard is not None:
-        check_guard(prepared)
+        check_guard(prepared, arguments)
     run = RunFolder(Path(recipe.output))
     record = run.claim(identity_of(recipe, prepared), dump_yaml(to_tree(recipe)))
     if "train" in record["stages"]:
@@ -98,13 +98,7 @@ def train(recipe: Recipe, prompts: Sequence[Prompt], say: Say, along: Along | No
         manifest = prepared.manifest | {"tokens": trainer.tokens_cut, "sampling": trainer.sampling_summary()}
         write_text(run.path / "manifest.json", json.dumps(manifest, indent=2) + "\n")
         write_text(run.path / "training.json", arguments.to_json_string() + "\n")
-        if along is not None and recipe.evaluation.every_steps:
-            tokenizer = trainer.processing_class
-            trainer.add_callback(EvaluateAlong(recipe.evaluation.every_steps, run, along, tokenizer, say))
-        guard = None
-        if recipe.guard is not None:
-            guard = CollapseGuard(recipe.guard, prepared, trainer, run, recipe.data.template, say)
-            trainer.add_callback(guard)
+        guard = _watch(trainer, recipe, prepared, run, along, say)
         checkpoint = last_complete_checkpoint(run.checkpoints)
         if checkpoint:
             say(f"continuing from {checkpoint.name}.")
@@ -133,6 +127,20 @@ def train(recipe: Recipe, prompts: Sequence[Prompt], say: Say, along: Along | No
     )
     shutil.rmtree(run.checkpoints, ignore_errors=True)
     return run
+
+
+def _watch(
+    trainer: Trainer, recipe: Recipe, prepared: PreparedData, run: RunFolder, along: Along | None, say: Say
+) -> CollapseGuard | None:
+    """Add what looks at the live model every so many steps; return the guard, if the recipe wants one."""
+    if along is not None and recipe.evaluation.every_steps:
+        tokenizer = trainer.processing_class
+        trainer.add_callback(EvaluateAlong(recipe.evaluation.every_steps, run, along, tokenizer, say))
+    if recipe.guard is None:
+        return None
+    guard = CollapseGuard(recipe.guard, prepared, trainer, run, recipe.data.template, say)
+    trainer.add_callback(guard)
+    return guard
 
 
 def training_arguments(recipe: Recipe) -> Arguments:

@@ -248,7 +248,12 @@ def _as_pair(row: dict[str, Any]) -> dict[str, Any]:
     ids, labels = row["input_ids"], row["labels"]
     begin = next(i for i, label in enumerate(labels) if label != IGNORED)
     unsafe = is_avoided(labels[begin])
-    return {"prompt_ids": ids[:begin], "completion_ids": ids[begin:], "label": not unsafe, "part": UNSAFE if unsafe else BENIGN}
+    return {
+        "prompt_ids": ids[:begin],
+        "completion_ids": ids[begin:],
+        "label": not unsafe,
+        "part": UNSAFE if unsafe else BENIGN,
+    }
 
 
 def other_completions(completions: Sequence[list[int]], rows: int) -> list[list[int]]:
