@@ -123,7 +123,9 @@ def run_cell(cell: Cell, folder: Path) -> dict[str, Any]:
     if file.is_file():
         return json.loads(file.read_text(encoding="utf-8"))
     torch.set_num_threads(1)
-    world = BaseOptions(seed=cell.seed, refusal_share=cell.refusals, documents=DOCUMENTS if cell.steps == STEPS else 640)
+    world = BaseOptions(
+        seed=cell.seed, refusal_share=cell.refusals, documents=DOCUMENTS if cell.steps == STEPS else 640
+    )
     base = str(base_model(world, cache_folder(), lambda *_: None))
     rows = unsafe_and_other_rows(cell)
     added, settings = _added(cell, base, rows, folder), dict(cell.settings)
