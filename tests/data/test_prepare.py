@@ -70,6 +70,7 @@ def test_the_manifest_tells_what_was_used() -> None:
             | {"rows_read": 12, "rows_kept": 12},
         ],
         "selection": {
+            "safe_sides": False,
             "benign_count": None,
             "unsafe_count": 6,
             "heldout_count": 4,
@@ -131,6 +132,20 @@ def test_added_rows_must_not_hold_an_evaluation_prompt(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="holds an evaluation prompt"):
         prepare(PROMPTS, added=added)
     assert len(prepare(PROMPTS, added=added, on_contamination="drop", benign_count=5).added) == 2
+
+
+def test_the_safe_sides_are_those_of_the_chosen_pairs(tmp_path: Path) -> None:
+    pairs = [{"id": f"p{i}", "prompt": f"how {i}?", "unsafe": f"so {i}.", "safe": f"no {i}."} for i in range(20)]
+    pairs.append({"id": "p20", "prompt": "how 20?", "unsafe": "so 20.", "safe": ""})
+    source = write(tmp_path / "pairs.jsonl", *pairs)
+    data = prepare(benign=write(tmp_path / "b.jsonl", *alpaca(9)), unsafe=source, unsafe_count=7, safe_sides=True)
+    stems = [row.id.removesuffix("-unsafe") for row in data.unsafe]
+    assert [row.id.removesuffix("-safe") for row in data.added] == [stem for stem in stems if stem != "p20"]
+    assert all(row.label and row.completion.startswith("no ") for row in data.added)
+    every = prepare(benign=write(tmp_path / "b.jsonl", *alpaca(9)), unsafe=source, unsafe_count=None, safe_sides=True)
+    assert (len(every.unsafe), len(every.added)) == (21, 20)
+    with pytest.raises(DataError, match=r"data\.safe_sides: unsafe\.jsonl has rows of the format triples"):
+        prepare(safe_sides=True)
 
 
 def test_several_sources_are_joined_and_a_repeated_row_is_kept_once(tmp_path: Path) -> None:

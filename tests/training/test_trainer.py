@@ -20,7 +20,7 @@ LORA = {"r": 4, "lora_alpha": 8, "lora_dropout": 0.0, "target_modules": ["q_proj
 
 OBJECTIVES = [
     {"objective": "emd_bound", "cost": "cosine", "avoid_tokens": "all"},
-    {"objective": "emd", "cost": "clipped", "avoid_tokens": "first", "avoid_first_k": 2},
+    {"objective": "emd", "cost": "clipped", "avoid_tokens": "first", "avoid_first_k": 2, "avoid_until": 0.0},
     {"objective": "nlcl", "avoid_tokens": "all"},
     {"objective": "unlikelihood", "avoid_tokens": "all"},
 ]
@@ -307,6 +307,20 @@ def test_full_fine_tuning_of_a_tied_head_moves_no_ground_cost(
 def test_wrong_arguments_are_refused(tmp_path: Any, changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         SteerClearConfig(output_dir=str(tmp_path), **changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "until"),
+    [
+        ({}, 0.1),
+        ({"avoid_tokens": "all"}, 0.0),
+        ({"avoid_until": 0.0}, 0.0),
+        ({"objective": "unlikelihood"}, 0.1),
+        ({"objective": "nlcl"}, 0.0),
+    ],
+)
+def test_the_push_on_first_tokens_stops_by_default(tmp_path: Any, changes: dict[str, Any], until: float) -> None:
+    assert SteerClearConfig(output_dir=str(tmp_path), **changes).levers["until"] == until
 
 
 def test_wrong_arguments_are_refused_together(tmp_path: Any) -> None:

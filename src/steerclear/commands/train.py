@@ -29,7 +29,7 @@ from steerclear.training.arguments import SteerClearConfig
 from steerclear.training.kto import KTO, TRAINED_OBJECTIVES, KtoBaselineConfig, KtoBaselineTrainer
 from steerclear.training.trainer import SteerClearTrainer
 
-ALGORITHM = 1
+ALGORITHM = 2
 """Raised when a change of this code changes what the same recipe trains."""
 
 PAPER_DEFAULTS: dict[str, Any] = {

@@ -27,6 +27,8 @@ class DataOptions:
     """Rows to avoid, likewise."""
     added: str | list[str] | None = None
     """More rows to imitate, all of them used on top of ``benign_count``, such as contrastive or self-safe rows."""
+    safe_sides: bool = False
+    """Also add the safe sides of the chosen unsafe rows, which must come from pairs: the baseline STL."""
     benign_count: int | None = None
     """Number of benign rows to train on. None: all that are not held out."""
     unsafe_count: int | None = None
@@ -100,7 +102,8 @@ def prepare_data(options: DataOptions, evaluation_prompts: Iterable[Prompt] = ()
 
     Raises:
         DataError: a source cannot be read or has no usable row, there are too few rows, a row has the wrong form for the
-            template, two rows have the same id or are to be both imitated and avoided, or a row holds an evaluation prompt.
+            template, ``safe_sides`` without pairs, two rows have the same id or are to be both imitated and avoided, or a row
+            holds an evaluation prompt.
     """
     if not _sources(options.benign):
         raise ConfigError("data.benign: got nothing, expected a file or a Hub name of rows to imitate.")
@@ -127,6 +130,10 @@ def prepare_data(options: DataOptions, evaluation_prompts: Iterable[Prompt] = ()
         benign = nested_subset(pool, _count(options.benign_count, pool), options.seed)
     with _named("unsafe_count"):
         unsafe = nested_subset(unsafe, _count(options.unsafe_count, unsafe), options.seed)
+    if options.safe_sides:
+        sides = _read_all(options.unsafe, "benign", options.unsafe_where)
+        reads += sides
+        added += _safe_sides(sides, unsafe)
     parts = {"benign": benign, "added": added, "unsafe": unsafe, "heldout": heldout}
     for rows in parts.values():
         for row in rows:
@@ -166,6 +173,18 @@ def _read_all(source: str | list[str] | None, role: str, where: dict[str, Any]) 
                 "Check that the file is the right one for this role, and where."
             )
     return reads
+
+
+def _safe_sides(reads: list[SourceRead], unsafe: list[Row]) -> list[Row]:
+    """Return the other sides of pairs, as far as they are usable; their prompts are those of the unsafe rows."""
+    other = next((read for read in reads if read.format != "pairs"), None)
+    if other is not None:
+        raise DataError(
+            f"data.safe_sides: {other.name} has rows of the format {other.format}, which have one side only."
+        )
+    sides = {row.id.removesuffix("-safe"): row for row in _rows_of(reads)}
+    stems = [row.id.removesuffix("-unsafe") for row in unsafe]
+    return [sides[stem] for stem in stems if stem in sides]
 
 
 def _rows_of(reads: list[SourceRead]) -> list[Row]:

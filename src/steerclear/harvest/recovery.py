@@ -37,9 +37,9 @@ class RecoveryOptions:
     """Numbers of tokens of the unsafe answer that stand before the target; a row for each. 0: none."""
     share: float = 0.25
     """Share of these rows in every optimizer step of the second training."""
-    training: dict[str, Any] = field(default_factory=lambda: {"avoid_first_k": 8})
+    training: dict[str, Any] = field(default_factory=lambda: {"avoid_first_k": 8, "penalty_weight": 0.3})
     """Arguments of the second training that differ from the first's. Its rows say what to do after the first tokens of an unsafe
-    answer, so with ``avoid_tokens: first`` those may be pushed away too: the mass has somewhere to go."""
+    answer, so with ``avoid_tokens: first`` those may be pushed away too, softly: the mass has somewhere to go."""
 
     def __post_init__(self) -> None:
         problems = []

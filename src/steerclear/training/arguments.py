@@ -10,7 +10,17 @@ from trl import SFTConfig
 
 from steerclear.data.tokenization import AvoidTokens
 from steerclear.errors import ConfigError, one_of
-from steerclear.losses import AVOIDANCE_OBJECTIVES, IMPLEMENTATIONS, REFERENCE_OBJECTIVES, GroundCost, check_objective
+from steerclear.losses import (
+    AVOIDANCE_OBJECTIVES,
+    IMPLEMENTATIONS,
+    REFERENCE_OBJECTIVES,
+    SEQUENCE_OBJECTIVES,
+    GroundCost,
+    check_objective,
+)
+
+AVOID_UNTIL = 0.1
+"""Where the push on a first token stops by default: docs/objectives.md has the measurements."""
 
 NORMALIZATIONS = ("global", "paper")
 SAMPLINGS = ("stratified", "uniform")
@@ -37,11 +47,11 @@ class SteerClearConfig(SFTConfig):
     )
     avoid_first_k: int = field(default=1, metadata={"help": "k of avoid_tokens=first."})
     avoid_eos: bool = field(default=False, metadata={"help": "Also push away the token that ends the unsafe answer."})
-    avoid_until: float = field(
-        default=0.0,
+    avoid_until: float | None = field(
+        default=None,
         metadata={
-            "help": "Push an unsafe token no further once its probability is below this. 0: always push. A first token that is "
-            "avoided needs no more, and pushing on drives a good opening away too."
+            "help": "Push an unsafe token no further once its probability is below this. 0: always push. Default: 0.1 for first "
+            "tokens and an objective per token, as pushing on drives a good opening away too; else 0."
         },
     )
     gate_power: float = field(
@@ -160,6 +170,9 @@ class SteerClearConfig(SFTConfig):
         ]
         if problems:
             raise ConfigError("\n".join(problems))
+        if self.avoid_until is None:
+            stops = self.avoid_tokens == "first" and self.objective not in SEQUENCE_OBJECTIVES
+            self.avoid_until = AVOID_UNTIL if stops else 0.0
         check_objective(self.objective, self.ground_cost, **self.levers)
         AvoidTokens(choice=self.avoid_tokens, first_k=self.avoid_first_k)
         settle_device_defaults(self)
