@@ -144,8 +144,9 @@ def test_the_safe_sides_are_those_of_the_chosen_pairs(tmp_path: Path) -> None:
     assert all(row.label and row.completion.startswith("no ") for row in data.added)
     every = prepare(benign=write(tmp_path / "b.jsonl", *alpaca(9)), unsafe=source, unsafe_count=None, safe_sides=True)
     assert (len(every.unsafe), len(every.added)) == (21, 20)
-    with pytest.raises(DataError, match=r"data\.safe_sides: unsafe\.jsonl has rows of the format triples"):
-        prepare(safe_sides=True)
+    two = [{"prompt": f"how {i}?", "response": "so.", "is_safe": i > 3} for i in range(6)]
+    with pytest.raises(DataError, match=r"data\.safe_sides: t\.jsonl has rows of the format triples"):
+        prepare(unsafe=write(tmp_path / "t.jsonl", *two), unsafe_count=2, safe_sides=True)
 
 
 def test_several_sources_are_joined_and_a_repeated_row_is_kept_once(tmp_path: Path) -> None:

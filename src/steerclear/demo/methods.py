@@ -92,7 +92,7 @@ METHODS = {
             "penalty_weight": 1.0,
             "avoid_until": 0.1,
             "added_share": RECOVERY.share,
-            "learning_rate": 1e-3,
+            "learning_rate": 3e-3,
         },
         recovers_from="first_token",
     ),
