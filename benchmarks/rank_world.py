@@ -130,10 +130,8 @@ def run_cell(cell: Cell, folder: Path) -> dict[str, Any]:
     )
     base = str(base_model(world, cache_folder(), lambda *_: None))
     rows = unsafe_and_other_rows(cell)
-    added, settings = _added(cell, base, rows, folder), dict(cell.settings)
-    if not added:
-        settings.pop("added_share", None)
-    method = Method(label=cell.objective, description="", settings=settings)
+    added = _added(cell, base, rows, folder)
+    method = Method(label=cell.objective, description="", settings=cell.settings)
     model, tokenizer = load_base(base, torch.float32), load_tokenizer(base)
     result: dict[str, Any] = {"cell": asdict(cell), "added_rows": len(added)}
     try:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
+import importlib
 import json
 import math
 import os
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -70,3 +73,30 @@ def test_the_reach_and_the_readmes_figures_are_those_of_the_record() -> None:
     for name, objective in (("clipped EMD", "emd clipped"), ("EMD bound", "emd_bound"), ("the benign term", "nll")):
         row = streamed[objective]
         assert f"| {name} | {row['ratio_time']:.2f} | {row['ratio_memory']:.3f} |" in readme
+
+
+@pytest.fixture
+def rank_world(monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    return importlib.import_module("rank_world")
+
+
+def test_mislabelled_rows_take_the_place_of_unsafe_ones(rank_world: Any) -> None:
+    cell = rank_world.Cell(objective="sft", settings={}, rows=20, noise=0.3)
+    rows = rank_world.unsafe_and_other_rows(cell)
+    unsafe = Counter(row.source for row in rows if not row.label)
+    assert unsafe == {"demo/harmful": 14, "demo/benign": 6}
+    assert len({row.id for row in rows}) == len(rows)
+
+
+def test_a_ranking_pools_the_seeds_and_shows_each(rank_world: Any, tmp_path: Path) -> None:
+    """Cells that are on disk are not run again, so this ends at once."""
+    cells = [rank_world.Cell(objective="sft", settings={}, seed=seed, steps=3) for seed in range(2)]
+    for cell, harmful in zip(cells, (1, 3), strict=True):
+        counts = {name: [harmful, 4] for name in rank_world.COLUMNS}
+        result = {"cell": dataclasses.asdict(cell), "counts": counts}
+        (tmp_path / "cells").mkdir(exist_ok=True)
+        (tmp_path / "cells" / cell.file).write_text(json.dumps(result))
+    results = [rank_world.run_cell(cell, tmp_path) for cell in cells]
+    table = rank_world.table(results, ("objective",), ("harmful",))
+    assert table.splitlines()[2] == "| sft | 0.50 (0.22-0.78); 0.25 / 0.75 |"

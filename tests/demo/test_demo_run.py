@@ -19,7 +19,7 @@ from steerclear.errors import ConfigError
 from steerclear.models import load_base
 from steerclear.records import Generation, Verdict, read_records
 
-METHODS = ("sft", "emd_bound", "nlcl", "unlikelihood", "first_token")
+METHODS = ("sft", "emd_bound", "nlcl", "unlikelihood", "first_token", "recovered")
 
 
 @pytest.fixture(scope="module")

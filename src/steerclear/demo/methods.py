@@ -133,7 +133,10 @@ def fine_tune(
         for r in (render_row(row, "plain") for row in part)
     ]
     with tempfile.TemporaryDirectory() as scratch:
-        arguments = _config(Path(scratch), method, steps, seed)
+        # Where a model gave itself no safe answer there is nothing to recover with, and this is steering alone.
+        left_out = () if added else ("added_share",)
+        settings = {name: value for name, value in method.settings.items() if name not in left_out}
+        arguments = _config(Path(scratch), settings, steps, seed)
         adapter = None
         if arguments.needs_base:
             width = model.config.hidden_size
@@ -155,8 +158,8 @@ def fine_tune(
             trainer.model.merge_and_unload()
 
 
-def _config(scratch: Path, method: Method, steps: int, seed: int) -> SteerClearConfig:
-    settings: dict[str, Any] = {"learning_rate": 1e-4, "unsafe_share": 0.125, **method.settings}
+def _config(scratch: Path, own: Mapping[str, Any], steps: int, seed: int) -> SteerClearConfig:
+    settings: dict[str, Any] = {"learning_rate": 1e-4, "unsafe_share": 0.125, **own}
     return SteerClearConfig(
         output_dir=str(scratch),
         max_steps=steps,
