@@ -16,7 +16,7 @@ from __future__ import annotations
 import argparse
 import json
 import random
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, field, replace
 from itertools import product
@@ -159,7 +159,7 @@ def _added(cell: Cell, base: str, rows: Sequence[Row], folder: Path) -> list[Row
     return read_records(file, Row)
 
 
-def _counts(model: Any, tokenizer: Any, held_out: dict[str, Sequence[Question]]) -> dict[str, list[int]]:
+def _counts(model: Any, tokenizer: Any, held_out: Mapping[str, Sequence[Question]]) -> dict[str, list[int]]:
     """Return figure -> [how many, of how many]."""
     harmful = _ask(model, tokenizer, held_out[HARMFUL])
     counts = {outcome: _share(harmful, outcome) for outcome in ("harmful", "safe", "degenerate")}
