@@ -4,7 +4,7 @@
 
 1. Settings: λ and the learning rate over a factor of ten each (nine cells an objective), seed 0, 20 unsafe rows. The best by
    coherent and safe is an objective's setting from there on; how many of the nine are good says how wide the region is.
-2. Ranking: three seeds, 20 rows. For plain fine-tuning, the paper's loss, the best steering and the default: 10 and 100 rows,
+2. Ranking: three seeds, 20 rows. For the paper's loss, steering and the default: 10 and 100 rows,
 3. worlds with fewer refusals in pre-training (2 % and none), 4. unsafe rows of which 10 and 30 % are mislabelled.
 
 A cell is a training and its answers, judged by the world's grammar: it is a file in OUTPUT/cells, and is made once. The tables
@@ -73,7 +73,7 @@ OBJECTIVES: dict[str, dict[str, Any]] = {
 """Name in the tables -> settings of the trainer, without λ and the learning rate."""
 
 RECOVERS = "steer, then recover"
-CHOSEN = ("sft", "emd_bound (the paper's)", "emd clipped, first, until 0.1", RECOVERS)
+CHOSEN = ("emd_bound (the paper's)", "emd clipped, first, until 0.1", RECOVERS)
 """Those that go on to other worlds and mislabelled rows."""
 
 PENALTY_WEIGHTS, LEARNING_RATES = (0.3, 1.0, 3.0), (1e-4, 3e-4, 1e-3)
