@@ -62,6 +62,7 @@ OBJECTIVES: dict[str, dict[str, Any]] = {
     "npo": {"objective": "npo", **ALL},
     "npo, mean": {"objective": "npo_mean", **ALL},
     "simnpo": {"objective": "simnpo", **ALL},
+    "circuit breaker": {"objective": "circuit_breaker", "anchor_weight": 1.0, **ALL},
     "emd clipped": {"objective": "emd", "cost": "clipped", **ALL},
     "emd clipped, gate": {"objective": "emd", "cost": "clipped", "gate_power": 2.0, **ALL},
     "emd clipped, decay": {"objective": "emd", "cost": "clipped", "token_decay": 0.5, **ALL},

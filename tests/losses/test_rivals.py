@@ -36,6 +36,7 @@ FORMS: list[dict[str, Any]] = [
     {"objective": "npo"},
     {"objective": "npo_mean", "beta": 1.3},
     {"objective": "simnpo", "beta": 0.7},
+    {"objective": "circuit_breaker"},
     {"objective": "emd", "cost": CLIPPED, "gate_power": 1.5},
     {"objective": "emd_bound", "gate_power": 1.0, "token_decay": 0.6},
     {"objective": "unlikelihood", "gate_power": 2.0},
@@ -71,6 +72,7 @@ class Case:
             sequences_N=self.sequences[part],
             weights_N=self.weights[part],
             base_log_prob_N=base,
+            base_hidden_ND=self.base_hidden[part],
             **form,
             **options,
         )
@@ -192,6 +194,26 @@ def test_at_the_base_model_npo_is_gradient_ascent(impl: Any, objective: str, bet
 
 
 @each_impl
+def test_a_circuit_breaker_turns_states_to_a_right_angle_and_no_further(impl: Any) -> None:
+    """At angles of cosine 1, 3/5, 0 and -1 to the base's. The gradient of cos(h, b) is (b/|b| - cos · h/|h|) / |h|."""
+    hidden = torch.tensor([[1.0, 0], [3, 4], [0, 2], [-1, 0]], dtype=torch.float64, requires_grad=True)
+    base = torch.tensor([[2.0, 0]] * 4, dtype=torch.float64, requires_grad=True)
+    weight = torch.eye(2, dtype=torch.float64, requires_grad=True)
+    output = objective_loss(
+        hidden, torch.zeros(4, dtype=torch.long), OutputHead(weight), objective="circuit_breaker", base_hidden_ND=base,
+        **impl,
+    )  # fmt: skip
+    assert output.total.item() == pytest.approx(1.6)
+    assert float(output.count) == 4
+    output.total.backward()
+    # None at the base itself: there the cosine is largest.
+    expected = torch.tensor([[0, 0], [0.128, -0.096], [0, 0], [0, 0]], dtype=torch.float64)
+    torch.testing.assert_close(hidden.grad, expected)
+    assert base.grad is None
+    assert weight.grad is None
+
+
+@each_impl
 def test_what_is_bounded_and_what_is_not(impl: Any) -> None:
     hidden, targets, head = two_tokens([1e-30])
     options = {"sequences_N": torch.zeros(1), "base_log_prob_N": torch.zeros(1, dtype=torch.float64), **impl}
@@ -249,6 +271,8 @@ def test_a_strong_decay_is_the_first_token_alone(impl: Any) -> None:
         ({"objective": "simnpo", "sequences_N": None}, "objective 'simnpo' is a loss per sequence: sequences_N is missing"),
         ({"objective": "emd", "token_decay": 0.5, "sequences_N": None}, "token_decay counts in sequences: sequences_N"),
         ({"objective": "npo_mean", "base_log_prob_N": None}, "compares with a frozen model: base_log_prob_N is missing"),
+        ({"objective": "circuit_breaker"}, "'circuit_breaker' compares with a frozen model: base_hidden_ND is missing"),
+        ({"objective": "circuit_breaker", "beta": 1.0}, "npo_beta: got 1.0 with objective 'circuit_breaker'"),
     ],
 )  # fmt: skip
 def test_refusals_name_what_is_allowed(options: dict[str, Any], message: str) -> None:
@@ -327,5 +351,5 @@ def test_an_anchor_on_nothing_is_an_exact_zero_that_stays_in_the_graph(impl: str
         assert not grad.any()
 
 
-def test_reference_objectives_are_sequence_objectives() -> None:
-    assert set(REFERENCE_OBJECTIVES) < set(SEQUENCE_OBJECTIVES)
+def test_only_the_circuit_breaker_compares_token_by_token() -> None:
+    assert {*REFERENCE_OBJECTIVES} - {*SEQUENCE_OBJECTIVES} == {"circuit_breaker"}

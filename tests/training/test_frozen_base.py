@@ -23,6 +23,7 @@ FORMS: list[dict[str, Any]] = [
     {"objective": "npo_mean", "anchor_weight": 0.5, **ALL},
     {"objective": "simnpo", **ALL},
     {"objective": "emd", "gate_power": 1.0, "token_decay": 0.7, **ALL},
+    {"objective": "circuit_breaker", "anchor_weight": 0.3, **ALL},
 ]
 each_form = pytest.mark.parametrize("form", FORMS, ids=lambda form: form["objective"])
 
@@ -63,6 +64,13 @@ def step_by_hand(trainer: Any, base: Any, tokenizer: Any, dataset: Dataset, form
             loss = 2 / 2.5 * (1 + ratio.prod() ** (2.5 / n)).log()
         elif form["objective"] == "simnpo":
             loss = 2 / 2.5 * (1 + p_y.prod() ** (2.5 / n)).log()
+        elif form["objective"] == "circuit_breaker":
+            h, h_base = (
+                model(ids, output_hidden_states=True).hidden_states[-1][0, len(prompt) - 1 :][:n].double()
+                for model in (trainer.model, base)
+            )
+            cosine = (h * h_base.detach()).sum(-1) / h.norm(dim=-1) / h_base.detach().norm(dim=-1)
+            loss, count = cosine[cosine > 0].sum(), n
         else:
             unit = torch.nn.functional.normalize(base.get_output_embeddings().weight.detach(), dim=-1).double()
             cost = (p[:n] * (1 - (unit[y[:n]] @ unit.T).clamp(min=0))).sum(-1)

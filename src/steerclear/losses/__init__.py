@@ -87,6 +87,7 @@ def objective_loss(
     token_decay: float = 1.0,
     beta: float | None = None,
     base_log_prob_N: Tensor | None = None,
+    base_hidden_ND: Tensor | None = None,
     impl: str = "streamed",
     tiles: Tiles | None = None,
 ) -> LossOutput:
@@ -108,13 +109,14 @@ def objective_loss(
         token_decay: factor token_decay^k on the loss of the k-th token of its sequence, from 0. The count is the sum of these
             factors, so that the mean is a weighted mean.
         beta: β of the objectives in `BETAS`. Default: the one there.
-        base_log_prob_N: log p(y) under the frozen model, which `REFERENCE_OBJECTIVES` need; see `log_probability`.
+        base_log_prob_N: log p(y) under the frozen model, which ``npo`` and ``npo_mean`` need; see `log_probability`.
+        base_hidden_ND: the frozen model's hidden states at the same positions, which ``circuit_breaker`` needs.
         impl: one of `IMPLEMENTATIONS`: same values, other costs.
         tiles: piece sizes of the streamed one. Default: by device.
 
     Raises:
-        ConfigError: unknown objective or impl; a combination that `check_objective` refuses; ``sequences_N`` or
-            ``base_log_prob_N`` is missing.
+        ConfigError: unknown objective or impl; a combination that `check_objective` refuses; ``sequences_N`` or what
+            `REFERENCE_OBJECTIVES` compare with is missing.
     """
     cost = cost or GroundCost()
     check_objective(objective, cost, until, gate_power=gate_power, token_decay=token_decay, beta=beta)
@@ -123,8 +125,11 @@ def objective_loss(
             f"objective '{objective}' is a loss per sequence" if token_decay == 1 else "token_decay counts in sequences"
         )
         raise ConfigError(f"{what}: sequences_N is missing.")
-    if base_log_prob_N is None and objective in REFERENCE_OBJECTIVES:
-        raise ConfigError(f"objective '{objective}' compares with a frozen model: base_log_prob_N is missing.")
+    if objective in REFERENCE_OBJECTIVES:
+        of_states = objective == "circuit_breaker"
+        if (base_hidden_ND if of_states else base_log_prob_N) is None:
+            name = "base_hidden_ND" if of_states else "base_log_prob_N"
+            raise ConfigError(f"objective '{objective}' compares with a frozen model: {name} is missing.")
     primitives, options = _primitives(impl, tiles)
     inputs = (hidden_ND, targets_N, head)
     if objective in SEQUENCE_OBJECTIVES:
@@ -138,6 +143,10 @@ def objective_loss(
         else:
             expected_NE, odds_N = primitives.expected_embedding(*inputs, embeddings, **options)
             losses = formulas.emd_bound(expected_NE, embeddings.unit(targets_N).to(expected_NE.dtype))
+    elif base_hidden_ND is not None and objective == "circuit_breaker":
+        with torch.no_grad():  # told and gated by, not minimised
+            odds_N = primitives.log_odds(*inputs, **options)
+        losses = formulas.circuit_breaker(hidden_ND, base_hidden_ND)
     else:
         odds_N = primitives.log_odds(*inputs, **options)
         losses = _OF_LOG_ODDS[objective](odds_N)

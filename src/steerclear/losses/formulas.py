@@ -1,13 +1,13 @@
 """The objectives, a few lines each, on the two primitives. All are minimised; a loss per token or per sequence comes out.
 
-Shape suffixes: N scored tokens, S sequences, E embedding width.
+Shape suffixes: N scored tokens, S sequences, D hidden width, E embedding width.
 """
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn.functional import logsigmoid
+from torch.nn.functional import cosine_similarity, logsigmoid
 
 
 def nll(log_odds_N: Tensor) -> Tensor:
@@ -41,6 +41,16 @@ def gradient_ascent(log_odds_N: Tensor) -> Tensor:
     Unbounded below: its gradient by the log-odds is 1 - p, so it pushes hardest at what the model would never say.
     """
     return logsigmoid(log_odds_N)
+
+
+def circuit_breaker(hidden_ND: Tensor, base_hidden_ND: Tensor) -> Tensor:
+    """max(0, cos(h, h_base)), per token [N] (Zou et al. 2024, arXiv 2406.04313): the state is turned until it is at a right angle
+    to the frozen model's. Nothing says where to.
+
+    Its gradient is zero where h is h_base, so other terms must take the first step away from the base model.
+    """
+    exact = torch.promote_types(hidden_ND.dtype, torch.float32)
+    return cosine_similarity(hidden_ND.to(exact), base_hidden_ND.detach().to(exact), dim=-1).relu()
 
 
 def confidence_gate(log_odds_N: Tensor, power: float) -> Tensor:

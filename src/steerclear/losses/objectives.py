@@ -5,13 +5,10 @@ from __future__ import annotations
 from steerclear.errors import ConfigError, one_of
 from steerclear.losses.cost import GroundCost
 
-TOKEN_OBJECTIVES = ("emd_bound", "emd", "unlikelihood", "gradient_ascent")
-"""Avoidance objectives with one loss per token."""
+REFERENCE_OBJECTIVES = ("npo", "npo_mean", "circuit_breaker")
+"""Objectives that compare with a frozen model: with its probabilities, or its hidden states."""
 
-REFERENCE_OBJECTIVES = ("npo", "npo_mean")
-"""Objectives that compare with the probabilities of a frozen model."""
-
-SEQUENCE_OBJECTIVES = ("nlcl", *REFERENCE_OBJECTIVES, "simnpo")
+SEQUENCE_OBJECTIVES = ("nlcl", "npo", "npo_mean", "simnpo")
 """Objectives with one loss per sequence."""
 
 AVOIDANCE_OBJECTIVES = ("emd_bound", "emd", "nlcl", "unlikelihood", "gradient_ascent", *REFERENCE_OBJECTIVES, "simnpo")

@@ -1,4 +1,4 @@
-"""The frozen base that NPO and the anchor compare with: the model that trains, its adapter switched off. No second model."""
+"""The frozen base that some objectives and the anchor compare with: the model that trains, its adapter off. No second model."""
 
 from __future__ import annotations
 

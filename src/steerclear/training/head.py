@@ -179,8 +179,11 @@ def _all_terms(
             **options,
         )
 
-    if avoid["objective"] in REFERENCE_OBJECTIVES:
-        mask_BT = decoded.avoid
+    mask_BT = decoded.avoid
+    if avoid["objective"] == "circuit_breaker":
+        # The last states, those before the head: no other layer's are at hand without hooks.
+        avoid = {**avoid, "base_hidden_ND": base_BTD[mask_BT]}
+    elif avoid["objective"] in REFERENCE_OBJECTIVES:
         with torch.no_grad():
             base_log_prob_N = log_probability(base_BTD[mask_BT], decoded.targets[mask_BT], base_head, impl=impl)
         avoid = {**avoid, "base_log_prob_N": base_log_prob_N}
