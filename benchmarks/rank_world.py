@@ -30,7 +30,7 @@ import torch
 from measure import RESULTS
 from steerclear.commands.runs import versions
 from steerclear.demo.judge import judge
-from steerclear.demo.methods import METHODS, Method, fine_tune, recovery_rows_of
+from steerclear.demo.methods import METHODS, RECOVERY, Method, fine_tune, recovery_rows_of
 from steerclear.demo.model import BaseOptions, base_model, cache_folder
 from steerclear.demo.world import (
     BENIGN,
@@ -73,7 +73,9 @@ OBJECTIVES: dict[str, dict[str, Any]] = {
 }
 """Name in the tables -> settings of the trainer, without λ and the learning rate."""
 
-RECOVERS = "steer, then recover"
+RECOVERS, PATIENT = "steer, then recover", "steer, then recover, 32 samples"
+SAMPLES = {RECOVERS: RECOVERY.samples, PATIENT: 32}
+"""What recovers -> how often the steered model is asked each prompt. Where refusals are rare, often enough to hear one."""
 CHOSEN = ("emd_bound (the paper's)", "emd clipped, first, until 0.1", RECOVERS)
 """Those that go on to other worlds and mislabelled rows."""
 
@@ -132,7 +134,9 @@ def run_cell(cell: Cell, folder: Path) -> dict[str, Any]:
     base = str(base_model(world, cache_folder(), lambda *_: None))
     rows = unsafe_and_other_rows(cell)
     added = _added(cell, base, rows, folder)
-    method = Method(label=cell.objective, description="", settings=cell.settings)
+    # A steered model without a safe answer is the result, as there is nothing to recover with.
+    settings = cell.settings if added or cell.objective not in SAMPLES else METHODS[STEERED].settings
+    method = Method(label=cell.objective, description="", settings=settings)
     model, tokenizer = load_base(base, torch.float32), load_tokenizer(base)
     result: dict[str, Any] = {"cell": asdict(cell), "added_rows": len(added)}
     try:
@@ -149,14 +153,15 @@ def _added(cell: Cell, base: str, rows: Sequence[Row], folder: Path) -> list[Row
     if cell.objective.startswith("stl"):
         unsafe = [row for row in rows if not row.label]
         return [replace(row, id=f"{row.id}-stl", completion=f" {REFUSAL}", label=True) for row in unsafe]
-    if cell.objective != RECOVERS:
+    if cell.objective not in SAMPLES:
         return []
-    made_from = [cell.seed, cell.rows, cell.refusals, cell.noise, cell.steps, asdict_of_world()]
+    samples = SAMPLES[cell.objective]
+    made_from = [cell.seed, cell.rows, cell.refusals, cell.noise, cell.steps, samples, asdict_of_world()]
     file = folder / "recovery" / f"{sha256_of(made_from)[:16]}.jsonl"
     if not file.is_file():
         model, tokenizer = load_base(base, torch.float32), load_tokenizer(base)
         fine_tune(model, tokenizer, rows, METHODS[STEERED], steps=cell.steps, seed=cell.seed, on_step=lambda _: None)
-        write_jsonl(file, recovery_rows_of(model, tokenizer, rows))
+        write_jsonl(file, recovery_rows_of(model, tokenizer, rows, replace(RECOVERY, samples=samples)))
     return read_records(file, Row)
 
 
@@ -272,7 +277,8 @@ def main() -> None:
     ranking = run(replace(best[name], seed=seed) for name in names for seed in seeds)
     chosen = [best[name] for name in CHOSEN if name in best]
     sizes = run(replace(cell, seed=seed, rows=n) for cell in chosen for n in ROWS for seed in seeds)
-    worlds = run(replace(cell, seed=seed, refusals=share) for cell in chosen for share in REFUSALS for seed in seeds)
+    rare = [*chosen, replace(best[RECOVERS], objective=PATIENT)]
+    worlds = run(replace(cell, seed=seed, refusals=share) for cell in rare for share in REFUSALS for seed in seeds)
     noisy = run(replace(cell, seed=seed, noise=noise) for cell in chosen for noise in NOISE for seed in seeds)
     text = "\n".join(
         (

@@ -40,7 +40,8 @@ class Method:
     settings: Mapping[str, Any] = field(default_factory=dict)
     """Fields of `SteerClearConfig`."""
     recovers_from: str | None = None
-    """Name of the method whose model gives the answers that this one learns too, from the base again; see `recovery_rows_of`."""
+    """Name of the method whose model gives the answers that this one learns too, from the base again; see `recovery_rows_of`.
+    Where none of them is safe, that model is the result."""
 
 
 METHODS = {
@@ -133,10 +134,7 @@ def fine_tune(
         for r in (render_row(row, "plain") for row in part)
     ]
     with tempfile.TemporaryDirectory() as scratch:
-        # Where a model gave itself no safe answer there is nothing to recover with, and this is steering alone.
-        left_out = () if added else ("added_share",)
-        settings = {name: value for name, value in method.settings.items() if name not in left_out}
-        arguments = _config(Path(scratch), settings, steps, seed)
+        arguments = _config(Path(scratch), method, steps, seed)
         adapter = None
         if arguments.needs_base:
             width = model.config.hidden_size
@@ -158,8 +156,8 @@ def fine_tune(
             trainer.model.merge_and_unload()
 
 
-def _config(scratch: Path, own: Mapping[str, Any], steps: int, seed: int) -> SteerClearConfig:
-    settings: dict[str, Any] = {"learning_rate": 1e-4, "unsafe_share": 0.125, **own}
+def _config(scratch: Path, method: Method, steps: int, seed: int) -> SteerClearConfig:
+    settings: dict[str, Any] = {"learning_rate": 1e-4, "unsafe_share": 0.125, **method.settings}
     return SteerClearConfig(
         output_dir=str(scratch),
         max_steps=steps,

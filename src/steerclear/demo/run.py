@@ -185,14 +185,14 @@ class _Stages:
         folder = Path(self._options.output) / "models" / name
         task = self._progress.add_task(METHODS[name].label, total=self._options.steps)
         if not folder.is_dir():
-            added = self._recovery_rows(base, METHODS[name])
+            method, added = self._recovery(base, METHODS[name])
             model, tokenizer = load_base(str(base), torch.float32), load_tokenizer(str(base))
             started = time.monotonic()
             fine_tune(
                 model,
                 tokenizer,
                 self._rows,
-                METHODS[name],
+                method,
                 steps=self._options.steps,
                 seed=self._options.seed,
                 on_step=lambda done: self._progress.update(task, completed=done),
@@ -202,11 +202,14 @@ class _Stages:
         self._progress.update(task, completed=self._options.steps)
         return folder
 
-    def _recovery_rows(self, base: Path, method: Method) -> list[Row]:
+    def _recovery(self, base: Path, method: Method) -> tuple[Method, list[Row]]:
+        """Return what is trained and the rows to recover with: without any, the steering itself."""
         if method.recovers_from is None:
-            return []
+            return method, []
         steered = self.fine_tuned(base, method.recovers_from)
-        return recovery_rows_of(load_base(str(steered), torch.float32), load_tokenizer(str(steered)), self._rows)
+        model, tokenizer = load_base(str(steered), torch.float32), load_tokenizer(str(steered))
+        rows = recovery_rows_of(model, tokenizer, self._rows)
+        return (method if rows else METHODS[method.recovers_from]), rows
 
     def judged(self, folder: Path, prompts: Sequence[Prompt], name: str) -> Judged:
         path = Path(self._options.output) / "generations" / f"{name}.jsonl"
