@@ -66,7 +66,7 @@ OBJECTIVES: dict[str, dict[str, Any]] = {
     "emd clipped": {"objective": "emd", "cost": "clipped", **ALL},
     "emd clipped, gate": {"objective": "emd", "cost": "clipped", "gate_power": 2.0, **ALL},
     "emd clipped, decay": {"objective": "emd", "cost": "clipped", "token_decay": 0.5, **ALL},
-    "emd clipped, first": FIRST,
+    "emd clipped, first": {**FIRST, "avoid_until": 0.0},
     "emd clipped, first, until 0.1": {**FIRST, "avoid_until": 0.1},
     "unlikelihood, first, until 0.1": {"objective": "unlikelihood", "avoid_tokens": "first", "avoid_until": 0.1},
     "steer, then recover": dict(METHODS["recovered"].settings),
@@ -203,7 +203,8 @@ def run_all(cells: Iterable[Cell], folder: Path, processes: int) -> list[dict[st
         for number, future in enumerate(as_completed(futures), start=1):
             cell = futures[future]
             results[cell.file] = future.result()
-            print(f"[{number}/{len(cells)}] {cell.objective}, seed {cell.seed}, {cell.rows} rows", flush=True)
+            failed = results[cell.file].get("failed", "")
+            print(f"[{number}/{len(cells)}] {cell.objective}, seed {cell.seed}, {cell.rows} rows {failed}", flush=True)
     return [results[cell.file] for cell in cells if "counts" in results[cell.file]]
 
 
@@ -273,8 +274,9 @@ def main() -> None:
     best: dict[str, Cell] = {}
     for name in names:
         own = [result for result in settings if result["cell"]["objective"] == name]
-        best[name] = Cell(**max(own, key=quality_of)["cell"])
-    ranking = run(replace(best[name], seed=seed) for name in names for seed in seeds)
+        if own:
+            best[name] = Cell(**max(own, key=quality_of)["cell"])
+    ranking = run(replace(best[name], seed=seed) for name in best for seed in seeds)
     chosen = [best[name] for name in CHOSEN if name in best]
     sizes = run(replace(cell, seed=seed, rows=n) for cell in chosen for n in ROWS for seed in seeds)
     rare = [*chosen, replace(best[RECOVERS], objective=PATIENT)]

@@ -35,8 +35,8 @@ def taught(tmp_path: Path, make_llama: Callable[..., Any], tokenizer: Any) -> Pa
 
 
 @pytest.fixture
-def recipe(tmp_path: Path, taught: Path, judge_rows: Path) -> dict[str, Any]:
-    """Overrides of a small training with a recovery."""
+def recipe(tmp_path: Path, base: Path, judge_rows: Path) -> dict[str, Any]:
+    """Overrides of a small training with a recovery, of a model that knows nothing."""
 
     def write(name: str, rows: list[dict[str, Any]]) -> str:
         file = tmp_path / name
@@ -47,7 +47,7 @@ def recipe(tmp_path: Path, taught: Path, judge_rows: Path) -> dict[str, Any]:
     benign = [{"instruction": p, "output": a} for p, a in HELPFUL]
     return {
         "output": str(tmp_path / "run"),
-        "model.path": str(taught),
+        "model.path": str(base),
         "data.benign": write("benign.jsonl", benign),
         "data.unsafe": write("unsafe.jsonl", unsafe),
         "data.heldout_count": 0,
@@ -77,8 +77,9 @@ def asked(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("asked")
 def test_the_model_learns_its_own_refusals_also_after_an_unsafe_beginning(
-    tmp_path: Path, steerclear: Callable[..., tuple[int, str, str]], recipe: dict[str, Any]
+    tmp_path: Path, steerclear: Callable[..., tuple[int, str, str]], recipe: dict[str, Any], taught: Path
 ) -> None:
+    recipe["model.path"] = str(taught)
     code, _, said = steerclear("train", **recipe)
     assert code == 0, said
     assert "phase 1 of 2" in said
@@ -93,12 +94,17 @@ def test_the_model_learns_its_own_refusals_also_after_an_unsafe_beginning(
     scores = json.loads((run / "scores.json").read_text())
     assert scores["harmful_prompts"]["safe"]["rate"] == 1.0
 
-    before = {file: file.stat().st_mtime_ns for file in run.rglob("*.safetensors")}
-    assert len(before) == 2
-    code, _, said = steerclear("train", **recipe)
+    # Another judge of the evaluation neither makes the rows anew nor trains again.
+    before = {file: file.stat().st_mtime_ns for file in (*run.rglob("*.safetensors"), run / "recovery.jsonl")}
+    assert len(before) == 3
+    again = recipe | {"evaluation.judge.classifier": str(tmp_path / "other.skops")}
+    code, _, said = steerclear("train", **again)
     assert code == 0
     assert "asking the steered model" not in said
-    assert {file: file.stat().st_mtime_ns for file in run.rglob("*.safetensors")} == before
+    assert {file: file.stat().st_mtime_ns for file in before} == before
+    code, _, said = steerclear("train", **recipe, **{"recovery.openings": "[0, 1]"})
+    assert (code, "holds a recovery with other options" in said) == (2, True)
+    assert {file: file.stat().st_mtime_ns for file in before} == before
 
 
 @pytest.mark.usefixtures("asked")
@@ -118,14 +124,27 @@ def test_without_an_answer_that_the_judges_pass_the_steered_model_is_the_result(
 
 
 @pytest.mark.usefixtures("asked")
-def test_recovery_needs_a_judge_and_one_process(
-    monkeypatch: pytest.MonkeyPatch, steerclear: Callable[..., tuple[int, str, str]], recipe: dict[str, Any]
+def test_what_cannot_recover_is_refused_before_anything_is_trained(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    steerclear: Callable[..., tuple[int, str, str]],
+    recipe: dict[str, Any],
 ) -> None:
     unjudged = {key: value for key, value in recipe.items() if "judge" not in key}
-    code, _, said = steerclear("train", **unjudged)
-    assert (code, "recovery: needs evaluation.judge" in said) == (2, True)
-    code, _, said = steerclear("train", **recipe, **{"recovery.training": '{"avoid_frst_k": 2}'})
-    assert (code, "training.avoid_frst_k: unknown key" in said, "phase 1" in said) == (2, True, False)
+    for settings, message in (
+        (unjudged, "recovery: needs evaluation.judge"),
+        (recipe | {"recovery.training": '{"avoid_frst_k": 2}'}, "training.avoid_frst_k: unknown key"),
+        (recipe | {"training.penalty_weight": 0}, "a penalty to steer by, got penalty_weight 0"),
+        (recipe | {"training.sampling": "uniform"}, "needs stratified sampling"),
+        (recipe | {"training.objective": "kto"}, "got objective kto"),
+        (recipe | {"training.added_share": 0.5}, "recovery: got training.added_share 0.5"),
+    ):
+        code, _, said = steerclear("train", **settings)
+        assert (code, message in said, "phase 1" in said) == (2, True, False), said
+    (tmp_path / "run").mkdir(exist_ok=True)
+    (tmp_path / "run" / "record.json").write_text("{}")
+    code, _, said = steerclear("train", **recipe)
+    assert (code, "holds another run, one without recovery" in said) == (2, True)
     monkeypatch.setenv("WORLD_SIZE", "2")
     code, _, said = steerclear("train", **recipe)
     assert (code, "recovery: works in one process, and there are 2" in said) == (2, True)

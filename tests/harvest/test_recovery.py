@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -88,6 +89,21 @@ def test_a_cut_answer_ends_with_its_last_whole_sentence(text: str, finish: str, 
     answer = whole_sentences(answered("a#0", text, finish=finish)[0])
     assert answer.response == expected
     assert answer.finish == ("eos" if expected != text or finish == "eos" else "length")
+
+
+def test_a_partial_refusal_is_not_lent() -> None:
+    answer, verdict = answered("a#0", "no , but sneak in .", refused=True)
+    partial = (answer, replace(verdict, refusal="partial"))
+    assert own_answers([unsafe("a"), unsafe("b")], [partial]) == {"a": "no , but sneak in ."}
+
+
+def test_the_question_is_judged_with_its_input_and_the_context_goes_on(tokenizer: Any) -> None:
+    row = unsafe("a", input="the text", context="well ,")
+    [asked] = questions([row], 1)
+    assert asked.prompt == "how do i a ?\nthe text"
+    assert [r.context for r in recovery_rows([row], {"a": "no ."}, tokenizer, [0])] == ["well ,"]
+    twice = [unsafe("a"), replace(unsafe("a"), id="again")]
+    assert len(recovery_rows(twice, {"a": "no .", "again": "no ."}, tokenizer, [0])) == 1
 
 
 def test_the_answer_follows_so_many_tokens_of_the_unsafe_one(tokenizer: Any) -> None:

@@ -101,7 +101,10 @@ def _points(run: RunFolder) -> list[Checkpoint]:
             points.append(Checkpoint(step=int(folder.name[5:]), path=_weights_of(folder), scores=read_scores(folder)))
     trained = run.record().get("stages", {}).get("train")
     if trained and (run.path / "scores.json").is_file():
-        points.append(Checkpoint(step=trained["steps"], path=_weights_of(run.path), scores=read_scores(run.path)))
+        # A guard that stopped the training kept the weights of an earlier step.
+        guard = trained.get("guard")
+        step = guard["kept_step"] if guard else trained["steps"]
+        points.append(Checkpoint(step=step, path=_weights_of(run.path), scores=read_scores(run.path)))
     return points
 
 

@@ -15,7 +15,9 @@ from typing import Any
 import torch
 
 from steerclear.commands.evaluate import evaluation_prompts
+from steerclear.commands.guard import check_guard
 from steerclear.commands.recipe import Recipe, load_recipe
+from steerclear.commands.recover import check_recovery
 from steerclear.commands.runs import versions
 from steerclear.commands.train import Trainer, make_trainer, training_arguments
 from steerclear.data.prepare import PreparedData, prepare_data
@@ -50,11 +52,15 @@ def diagnose(arguments: Sequence[str], say: Say) -> bool:
 
 def _check_data(recipe: Recipe, say: Say) -> PreparedData:
     prompts = evaluation_prompts(recipe.evaluation)
+    check_recovery(recipe)
     prepared = prepare_data(recipe.data, prompts)
+    if recipe.guard is not None:
+        check_guard(prepared, training_arguments(recipe))
     for message in prepared.messages:
         say(f"note  {message}")
     say(
-        f"ok    data: {len(prepared.benign)} benign, {len(prepared.unsafe)} unsafe, {len(prepared.heldout)} held out; "
+        f"ok    data: {len(prepared.benign)} benign, {len(prepared.added)} added, {len(prepared.unsafe)} unsafe, "
+        f"{len(prepared.heldout)} held out; "
         f"{len(prompts)} evaluation prompts, none of them among the rows"
     )
     judge = recipe.evaluation.judge

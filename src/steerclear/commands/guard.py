@@ -54,7 +54,7 @@ def check_guard(prepared: PreparedData, arguments: SteerClearConfig | KtoBaselin
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise ConfigError(
             f"guard: probing while training works in one process, and there are {os.environ['WORLD_SIZE']}. Set guard to null, "
-            "and look at checkpoints afterwards with 'steerclear curve'."
+            "or train in one process."
         )
     if not prepared.heldout:
         raise ConfigError("guard: got no held-out benign rows to measure on. Set data.heldout_count to 1 or more.")

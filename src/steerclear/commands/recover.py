@@ -6,12 +6,14 @@ of the safe ones are ``recovery.jsonl``; with them the recipe's own run is train
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from steerclear.commands.along import Along
 from steerclear.commands.answering import Answerer
@@ -21,13 +23,17 @@ from steerclear.commands.runs import RECORD, RunFolder
 from steerclear.commands.subjects import source_identity
 from steerclear.commands.train import train, training_arguments
 from steerclear.data.prepare import prepare_data
-from steerclear.data.templates import render_prompt
+from steerclear.data.templates import render_row
 from steerclear.errors import ConfigError
 from steerclear.generation import finished
 from steerclear.harvest.recovery import RecoveryOptions, own_answers, questions, recovery_rows, whole_sentences
 from steerclear.judges.verdicts import judge_generations
 from steerclear.models import load_tokenizer
 from steerclear.records import OUTCOMES, Generation, Prompt, Row, write_json, write_jsonl
+from steerclear.training.kto import KTO
+
+MADE_BY = "recovery.json"
+"""What the rows beside it were made by."""
 
 Say = Callable[[str], None]
 
@@ -40,28 +46,68 @@ def train_recipe(recipe: Recipe, prompts: Sequence[Prompt], say: Say, along: Alo
     options = recipe.recovery
     if options is None:
         return train(recipe, prompts, say, along=along)
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise ConfigError(
-            f"recovery: works in one process, and there are {os.environ['WORLD_SIZE']}. Make the rows in one (recovery.jsonl), "
-            "then leave recovery out and train on them as data.added."
-        )
-    if not recipe.evaluation.judge.kinds():
-        raise ConfigError("recovery: needs evaluation.judge, which decides which of the model's own answers are safe.")
+    check_recovery(recipe)
     folder = Path(recipe.output)
     file = folder / "recovery.jsonl"
-    training_arguments(_recovering(recipe, options, file))  # a wrong one must show before the first training
-    steering = replace(recipe, output=str(folder / "steered"), recovery=None)
+    if (folder / RECORD).exists() and not (folder / "steered").is_dir():
+        raise ConfigError(f"output: {folder} holds another run, one without recovery. Choose another output.")
     say("phase 1 of 2: steering ...")
-    steered = train(steering, prompts, say)
-    rows = _recovery_rows(recipe, options, prompts, steered, say)
-    if not rows:
+    steered = train(replace(recipe, output=str(folder / "steered"), recovery=None), prompts, say)
+    made_by = {"steered": steered.record()["id"], "samples": options.samples, "openings": options.openings} | {
+        "generation": options.generation.decoding
+    }
+    if not _is_made(file, made_by):
+        _make_rows(recipe, options, prompts, steered, file, say)
+        write_json(folder / MADE_BY, made_by)  # last: it says that the rows are whole
+    if not file.stat().st_size:
         say(
             f"no answer of the steered model can be learnt from, so there is no second phase: {folder} holds the steered model."
         )
         return _as_result(steered, folder)
-    write_jsonl(file, rows)
     say("phase 2 of 2: recovering ...")
     return train(_recovering(recipe, options, file), prompts, say, along=along)
+
+
+def check_recovery(recipe: Recipe) -> None:
+    """Find what keeps a recipe from recovering before anything is trained.
+
+    Raises:
+        ConfigError: several processes, no judge, nothing to steer away from, or arguments that a second phase cannot have.
+    """
+    options, training = recipe.recovery, recipe.training
+    if options is None:
+        return
+    processes = os.environ.get("WORLD_SIZE", "1")
+    checks = [
+        (
+            int(processes) == 1,
+            f"works in one process, and there are {processes}. Make the rows in one (recovery.jsonl), then leave recovery out "
+            "and train on them as data.added.",
+        ),
+        (
+            bool(recipe.evaluation.judge.kinds()),
+            "needs evaluation.judge, which decides which of the model's own answers are safe.",
+        ),
+        (
+            training.get("objective") != KTO
+            and training.get("sampling") != "uniform"
+            and training.get("penalty_weight") != 0,
+            "needs stratified sampling and a penalty to steer by, got "
+            f"{_given(training, 'objective', 'sampling', 'penalty_weight')}. Set recovery to null where nothing is steered.",
+        ),
+        (
+            "added_share" not in training,
+            f"got training.added_share {training.get('added_share')}, but recovery.share is the share of added rows.",
+        ),
+    ]
+    wrong = [f"recovery: {message}" for right, message in checks if not right]
+    if wrong:
+        raise ConfigError("\n".join(wrong))
+    training_arguments(_recovering(recipe, options, Path(recipe.output) / "recovery.jsonl"))
+
+
+def _given(training: Mapping[str, Any], *names: str) -> str:
+    return ", ".join(f"{name} {training[name]}" for name in names if name in training)
 
 
 def _recovering(recipe: Recipe, options: RecoveryOptions, file: Path) -> Recipe:
@@ -74,18 +120,36 @@ def _recovering(recipe: Recipe, options: RecoveryOptions, file: Path) -> Recipe:
     )
 
 
-def _recovery_rows(
-    recipe: Recipe, options: RecoveryOptions, prompts: Sequence[Prompt], steered: RunFolder, say: Say
-) -> list[Row]:
-    """Return the rows of the second phase. What was answered and judged is kept in the folder ``recovery``."""
+def _is_made(file: Path, made_by: dict[str, Any]) -> bool:
+    """Whether the rows are there. They are not judged again: a judge may be out of reach, or another may judge the evaluation.
+
+    Raises:
+        ConfigError: the rows were made with other options, and a training on them has begun.
+    """
+    sidecar = file.with_name(MADE_BY)
+    if not file.is_file() or not sidecar.is_file():
+        return False
+    if json.loads(sidecar.read_text(encoding="utf-8")) == made_by:
+        return True
+    if (file.parent / RECORD).exists():
+        raise ConfigError(
+            f"output: {file.parent} holds a recovery with other options ({file.name}). Choose another output."
+        )
+    return False
+
+
+def _make_rows(
+    recipe: Recipe, options: RecoveryOptions, prompts: Sequence[Prompt], steered: RunFolder, file: Path, say: Say
+) -> None:
+    """Write the rows of the second phase. What was answered and judged is kept in the folder ``recovery``."""
     unsafe = prepare_data(recipe.data, prompts).unsafe
-    folder = Path(recipe.output) / "recovery"
-    answers = _answers(recipe, options, unsafe, steered, folder / "answers.jsonl", say)
+    answers = _answers(recipe, options, unsafe, steered, file.parent / "recovery" / "answers.jsonl", say)
     panel = panel_of(recipe, say)
     verdicts = judge_generations(answers, panel.harm, panel.refusal)
-    write_jsonl(folder / "verdicts.jsonl", verdicts)
+    write_jsonl(file.parent / "recovery" / "verdicts.jsonl", verdicts)
     targets = own_answers(unsafe, list(zip(answers, verdicts, strict=True)))
     rows = recovery_rows(unsafe, targets, load_tokenizer(recipe.model.path), options.openings)
+    write_jsonl(file, rows)
     found = Counter(verdict.outcome for verdict in verdicts)
     refusals = sum(verdict.outcome == "safe" and verdict.refused is True for verdict in verdicts)
     say(
@@ -93,7 +157,6 @@ def _recovery_rows(
         + ", ".join(f"{found[outcome]} {outcome}" for outcome in OUTCOMES if outcome != "safe")
         + f". {len(targets)} prompts have a target, {len(set(targets.values()))} different ones: {len(rows)} rows."
     )
-    return rows
 
 
 def _answers(
@@ -105,7 +168,7 @@ def _answers(
     else:
         model = replace(recipe.model, path=str(steered.model))
     asked = questions(unsafe, options.samples)
-    texts = [render_prompt(row.prompt, row.input, recipe.data.template) for row in unsafe] * options.samples
+    texts = [render_row(row, recipe.data.template).prompt for row in unsafe] * options.samples
     model_id = source_identity(model)
     answers = finished(asked, texts, options.generation, file, model_id=model_id)
     if answers is None:

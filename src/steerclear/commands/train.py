@@ -133,13 +133,13 @@ def _watch(
     trainer: Trainer, recipe: Recipe, prepared: PreparedData, run: RunFolder, along: Along | None, say: Say
 ) -> CollapseGuard | None:
     """Add what looks at the live model every so many steps; return the guard, if the recipe wants one."""
+    guard = None
+    if recipe.guard is not None:  # first, so that what it undoes is not evaluated
+        guard = CollapseGuard(recipe.guard, prepared, trainer, run, recipe.data.template, say)
+        trainer.add_callback(guard)
     if along is not None and recipe.evaluation.every_steps:
         tokenizer = trainer.processing_class
         trainer.add_callback(EvaluateAlong(recipe.evaluation.every_steps, run, along, tokenizer, say))
-    if recipe.guard is None:
-        return None
-    guard = CollapseGuard(recipe.guard, prepared, trainer, run, recipe.data.template, say)
-    trainer.add_callback(guard)
     return guard
 
 

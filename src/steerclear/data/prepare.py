@@ -131,9 +131,12 @@ def prepare_data(options: DataOptions, evaluation_prompts: Iterable[Prompt] = ()
     with _named("unsafe_count"):
         unsafe = nested_subset(unsafe, _count(options.unsafe_count, unsafe), options.seed)
     if options.safe_sides:
-        sides = _read_all(options.unsafe, "benign", options.unsafe_where)
-        reads += sides
-        added += _safe_sides(sides, unsafe)
+        side_reads = _read_all(options.unsafe, "benign", options.unsafe_where)
+        reads += side_reads
+        known = {text_key(row) for row in (*benign, *heldout, *added)}
+        sides = [row for row in _safe_sides(side_reads, unsafe) if text_key(row) not in known]
+        _check_identity(sides, unsafe)
+        added += sides
     parts = {"benign": benign, "added": added, "unsafe": unsafe, "heldout": heldout}
     for rows in parts.values():
         for row in rows:

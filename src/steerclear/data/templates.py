@@ -87,10 +87,10 @@ def render_row(row: Row, template: str) -> Row:
             completion = _only_turn(completion, "assistant", "completion", template)
         elif template == "chat" and isinstance(completion, str):
             completion = [{"role": "assistant", "content": completion}]
+        if row.context:
+            prompt = begin_answer(prompt, row.context)
     except DataError as error:
         raise DataError(f"{row.source}: {error}") from error
-    if row.context:
-        prompt = begin_answer(prompt, row.context)
     return dataclasses.replace(row, prompt=prompt, completion=completion, input="", context="")
 
 

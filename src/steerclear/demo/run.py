@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from steerclear.demo.judge import NAME, judge
-from steerclear.demo.methods import METHODS, Method, fine_tune, recovery_rows_of
+from steerclear.demo.methods import METHODS, RECOVERY, Method, fine_tune, recovery_rows_of
 from steerclear.demo.model import BaseOptions, base_model, cache_folder, save_folder, training_seconds
 from steerclear.demo.page import example_lines, page, table_lines, terminal_table
 from steerclear.demo.scores import method_scores, shown_prompts
@@ -156,6 +156,7 @@ def _determined_by(options: DemoOptions) -> dict[str, Any]:
         "methods": {name: dict(method.settings) for name, method in METHODS.items()},
         "steps": options.steps,
         "judge": NAME,
+        "recovery": dataclasses.asdict(RECOVERY),
     }
 
 

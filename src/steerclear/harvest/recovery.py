@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from itertools import cycle
 from typing import Any
 
+from steerclear.data.sources import text_key
 from steerclear.errors import ConfigError
 from steerclear.generation import GenerationOptions
 from steerclear.records import Generation, Messages, Prompt, Row, Verdict
@@ -64,10 +65,15 @@ def questions(unsafe: Sequence[Row], samples: int) -> list[Prompt]:
     One answer to many prompts is looked for in a suite, and the same answer to the same prompt is no sign of it.
     """
     return [
-        Prompt(id=f"{row.id}{SAMPLE}{number}", suite=f"recovery-{number}", prompt=row.prompt)
+        Prompt(id=f"{row.id}{SAMPLE}{number}", suite=f"recovery-{number}", prompt=_whole_prompt(row))
         for number in range(samples)
         for row in unsafe
     ]
+
+
+def _whole_prompt(row: Row) -> str | Messages:
+    """Return what judges must know of the question: the prompt with its input."""
+    return f"{row.prompt}\n{row.input}" if row.input else row.prompt
 
 
 def whole_sentences(answer: Generation) -> Generation:
@@ -85,17 +91,21 @@ def own_answers(unsafe: Sequence[Row], judged: Sequence[tuple[Generation, Verdic
     """Return a safe answer for each unsafe row's id: one that the judges call coherent and safe, and that ended by itself.
 
     Of several to a prompt a refusal goes before any other, as a judge errs less on it, then the lower harm score. A refusal
-    answers any prompt, so prompts without an answer of their own borrow the refusals of the others in turn. Rows are left out
-    where there is nothing to borrow.
+    answers any prompt, so prompts without an answer of their own borrow the refusals of the others in turn. Partial refusals
+    are answers like others. Rows are left out where there is nothing to borrow.
     """
     usable = [(g, v) for g, v in judged if v.outcome == "safe" and g.finish == "eos" and g.response.strip()]
-    usable.sort(key=lambda pair: (pair[1].refused is not True, pair[1].harm_score or 0.0, pair[0].id))
+    usable.sort(key=lambda pair: (not _refuses(pair[1]), pair[1].harm_score or 0.0, pair[0].id))
     found: dict[str, str] = {}
     for generation, _ in usable:
         found.setdefault(generation.id.rpartition(SAMPLE)[0], generation.response.strip())
-    refusals = cycle(list(dict.fromkeys(g.response.strip() for g, v in usable if v.refused)) or [""])
+    refusals = cycle(list(dict.fromkeys(g.response.strip() for g, v in usable if _refuses(v))) or [""])
     answers = {row.id: found.get(row.id) or next(refusals) for row in unsafe}
     return {name: answer for name, answer in answers.items() if answer}
+
+
+def _refuses(verdict: Verdict) -> bool:
+    return verdict.refused is True and verdict.refusal != "partial"
 
 
 def recovery_rows(
@@ -104,30 +114,30 @@ def recovery_rows(
     """Return the rows to learn: for each unsafe row with an answer, the answer after so many tokens of the unsafe one.
 
     An unsafe answer with no more tokens than that has no such row, and a token that is white space alone makes none of its own.
+    The same text is made once.
 
     Args:
         answers: `own_answers`.
         openings: numbers of tokens, as in `RecoveryOptions`.
     """
-    rows = []
+    rows: dict[tuple[str, str], Row] = {}
     for row in unsafe:
         if row.id not in answers:
             continue
         said = row.completion if isinstance(row.completion, str) else row.completion[-1]["content"]
         for tokens, context in _openings(said, tokenizer, openings).items():
             lead = " " if context else said[: len(said) - len(said.lstrip())]
-            rows.append(
-                Row(
-                    id=f"{row.id}-recovery-{tokens}",
-                    prompt=row.prompt,
-                    completion=_like(row.completion, lead + answers[row.id]),
-                    label=True,
-                    source="recovery",
-                    input=row.input,
-                    context=context,
-                )
+            made = Row(
+                id=f"{row.id}-recovery-{tokens}",
+                prompt=row.prompt,
+                completion=_like(row.completion, lead + answers[row.id]),
+                label=True,
+                source="recovery",
+                input=row.input,
+                context=row.context + context,
             )
-    return rows
+            rows.setdefault(text_key(made), made)
+    return list(rows.values())
 
 
 def _openings(said: str, tokenizer: Any, counts: Sequence[int]) -> dict[int, str]:

@@ -16,7 +16,8 @@ from steerclear.records import FAILURE, PREFILL, Generation, Verdict, text_of
 NO_JUDGE = "no harm judge"
 
 
-RULES = "phrase rules"
+RULES = "phrase rules 2"
+"""With a number that rises when the rules do other things."""
 
 NO_WORDS = ("empty", "repetitive", "not_language")
 """Kinds of degeneracy that have no language."""
