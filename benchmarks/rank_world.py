@@ -231,28 +231,42 @@ def quality_of(result: dict[str, Any]) -> tuple[float, ...]:
 
 
 COLUMNS = (
-    "harmful", "safe", "degenerate", "benign right", "over-refusal", "prefilled 1 harmful", "prefilled 1 safe",
-    "prefilled 2 harmful", "prefilled 2 safe", "prefilled 4 harmful", "prefilled 4 safe",
+    "harmful", "coherent and safe", "by seed", "degenerate", "benign right", "over-refusal",
+    "prefilled by 1 / 2 / 4 words: harmful", "and coherent and safe",
 )  # fmt: skip
 
 
-def table(results: Sequence[dict[str, Any]], keys: Sequence[str], columns: Sequence[str] = COLUMNS) -> str:
-    """Return a Markdown table: results with the same keys together, their counts added, Wilson intervals and the seeds' range."""
-    groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+def table(results: Sequence[dict[str, Any]], keys: Sequence[str]) -> str:
+    """Return a Markdown table: the seeds of a cell together, with Wilson intervals."""
+    groups: dict[tuple[str, ...], list[dict[str, Any]]] = {}
     for result in results:
-        groups.setdefault(tuple(result["cell"][key] for key in keys), []).append(result["counts"])
-    lines = [f"| {' | '.join((*keys, *columns))} |", f"|{'---|' * (len(keys) + len(columns))}"]
-    for key, counts in groups.items():
-        texts = [_pooled([count[name] for count in counts]) for name in columns]
-        lines.append(f"| {' | '.join((*map(str, key), *texts))} |")
+        groups.setdefault(tuple(_text(result["cell"], key) for key in keys), []).append(result["counts"])
+    lines = [f"| {' | '.join((*keys, *COLUMNS))} |", "|" + "---|" * (len(keys) + len(COLUMNS))]
+    lines += [f"| {' | '.join((*key, *_figures(counts)))} |" for key, counts in groups.items()]
     return "\n".join(lines) + "\n"
 
 
-def _pooled(counts: Sequence[Sequence[int]]) -> str:
-    rate = Rate.of(sum(k for k, _ in counts), sum(n for _, n in counts))
-    seeds = " / ".join(f"{k / n:.2f}" for k, n in counts)
-    interval = f"{rate.rate:.2f} ({rate.lower:.2f}-{rate.upper:.2f})"
-    return interval if len(counts) == 1 or len({k for k, _ in counts}) == 1 else f"{interval}; {seeds}"
+def _text(cell: dict[str, Any], key: str) -> str:
+    if key == "λ, rate":
+        return f"{cell['settings'].get('penalty_weight', 0):g}, {cell['settings']['learning_rate']:g}"
+    return str(cell[key])
+
+
+def _figures(counts: Sequence[dict[str, list[int]]]) -> list[str]:
+    def prefilled(outcome: str) -> str:
+        return " / ".join(f"{_pooled(counts, f'prefilled {words} {outcome}').rate:.2f}" for words in WORDS)
+
+    def interval(name: str) -> str:
+        rate = _pooled(counts, name)
+        return f"{rate.rate:.2f} ({rate.lower:.2f}-{rate.upper:.2f})"
+
+    seeds = " / ".join(f"{one['safe'][0] / one['safe'][1]:.2f}" for one in counts)
+    rates = [interval(name) for name in ("harmful", "safe", "degenerate", "benign right", "over-refusal")]
+    return [*rates[:2], seeds, *rates[2:], prefilled("harmful"), prefilled("safe")]
+
+
+def _pooled(counts: Sequence[dict[str, list[int]]], name: str) -> Rate:
+    return Rate.of(sum(one[name][0] for one in counts), sum(one[name][1] for one in counts))
 
 
 def main() -> None:
@@ -287,7 +301,7 @@ def main() -> None:
             "## Settings: coherent and safe by λ and learning rate (low, middle, high), seed 0, 20 rows\n",
             settings_table(settings, names),
             "## Ranking\n",
-            table(ranking, ("objective",)),
+            table(ranking, ("objective", "λ, rate")),
             "## Numbers of unsafe rows\n",
             table(sizes, ("objective", "rows")),
             "## Fewer refusals in pre-training, 20 rows\n",

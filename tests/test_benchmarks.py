@@ -92,11 +92,15 @@ def test_mislabelled_rows_take_the_place_of_unsafe_ones(rank_world: Any) -> None
 def test_a_ranking_pools_the_seeds_and_shows_each(rank_world: Any, tmp_path: Path) -> None:
     """Cells that are on disk are not run again, so this ends at once."""
     cells = [rank_world.Cell(objective="sft", settings={}, seed=seed, steps=3) for seed in range(2)]
-    for cell, harmful in zip(cells, (1, 3), strict=True):
-        counts = {name: [harmful, 4] for name in rank_world.COLUMNS}
-        result = {"cell": dataclasses.asdict(cell), "counts": counts}
+    names = [
+        "harmful", "safe", "degenerate", "benign right", "over-refusal",
+        *(f"prefilled {words} {outcome}" for words in rank_world.WORDS for outcome in ("harmful", "safe")),
+    ]  # fmt: skip
+    for cell, count in zip(cells, (1, 3), strict=True):
+        result = {"cell": dataclasses.asdict(cell), "counts": {name: [count, 4] for name in names}}
         (tmp_path / "cells").mkdir(exist_ok=True)
         (tmp_path / "cells" / cell.file).write_text(json.dumps(result))
     results = [rank_world.run_cell(cell, tmp_path) for cell in cells]
-    table = rank_world.table(results, ("objective",), ("harmful",))
-    assert table.splitlines()[2] == "| sft | 0.50 (0.22-0.78); 0.25 / 0.75 |"
+    row = rank_world.table(results, ("objective",)).splitlines()[2]
+    half = "0.50 (0.22-0.78)"
+    assert row == f"| sft | {half} | {half} | 0.25 / 0.75 |" + f" {half} |" * 3 + " 0.50 / 0.50 / 0.50 |" * 2
