@@ -138,7 +138,7 @@ def test_a_collapse_is_stopped_explained_and_undone(run: Callable[..., Path]) ->
     assert f"Kept are the weights of step {kept}." in told
     for kind, count in probes[-1]["degenerate"].items():
         assert f"{count} {kind.replace('_', ' ')}" in told
-    assert "Set training.penalty_weight below 200, or push less: training.avoid_tokens: first" in told
+    assert "Set penalty_weight below 200, or push fewer tokens (avoid_tokens: first" in told
     assert not (guarded / "checkpoints").exists()
 
 

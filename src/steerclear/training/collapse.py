@@ -148,10 +148,10 @@ def explain(probe: Probe, earlier: Sequence[Probe]) -> str:
             f"{probe.penalty_weight:g} in place of {earlier[-1].penalty_weight:g}."
         )
     advice = (
-        f"Set training.penalty_weight below {first:g}, or push less: training.avoid_tokens: first, or training.avoid_until above "
-        "0 (for objectives per token)."
+        f"Set penalty_weight below {first:g}, or push fewer tokens (avoid_tokens: first, a smaller avoid_first_k) or less far "
+        "(a larger avoid_until, for objectives per token)."
         if first > 0
-        else "There is no penalty (penalty_weight 0): train for fewer steps, or lower training.learning_rate."
+        else "There is no penalty (penalty_weight 0): train for fewer steps, or lower learning_rate."
     )
     return f"guard, step {probe.step}: training is stopped, as {seen}. Kept are {good}. {advice}"
 
