@@ -73,7 +73,7 @@ def test_the_user_is_told_what_was_seen_and_what_to_do() -> None:
     told = explain(decide(probe(10, 0, 3.0, penalty_weight=0.0), without, CollapseGuardOptions(), last=False), without)
     assert told.endswith(
         "Kept are the weights before the first step. There is no penalty (penalty_weight 0): train for fewer steps, or lower "
-        "training.learning_rate."
+        "learning_rate."
     )
 
 
