@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 from steerclear.commands.judging import Panel, cache_folder, open_panel
 from steerclear.commands.quality import measure_quality
 from steerclear.commands.recipe import EvaluationOptions, Recipe
-from steerclear.commands.runs import model_identity
+from steerclear.commands.runs import launched_processes, model_identity
 from steerclear.commands.subjects import Subject, subject_in, subjects_of
 from steerclear.data.templates import begin_answer, render_prompt
 from steerclear.endpoint import Endpoint
@@ -139,10 +138,10 @@ def evaluate_along(recipe: Recipe, say: Say) -> Callable[[Any, Any, Path, int], 
     """Return what evaluates the live model of a training at a step into a folder; None where the recipe does not want it."""
     if not recipe.evaluation.every_steps:
         return None
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    if launched_processes() > 1:
         raise ConfigError(
             "evaluation.every_steps: evaluating while training works in one process, and there are "
-            f"{os.environ['WORLD_SIZE']}. Leave it out, and evaluate the checkpoints afterwards with 'steerclear curve'."
+            f"{launched_processes()}. Leave it out, and evaluate the checkpoints afterwards with 'steerclear curve'."
         )
     while_training = _while_training(recipe)
     check_suites(while_training)

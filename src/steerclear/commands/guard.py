@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from steerclear.commands.runs import RunFolder
+from steerclear.commands.runs import RunFolder, launched_processes
 from steerclear.data.prepare import PreparedData
 from steerclear.data.templates import render_row
 from steerclear.data.tokenization import AvoidTokens, NothingLeftError, TokenizedRow, tokenize_row
@@ -51,9 +50,9 @@ def check_guard(prepared: PreparedData, arguments: SteerClearConfig | KtoBaselin
         raise ConfigError(
             f"guard: got objective '{KTO}', which it cannot watch. Set guard to null, and evaluation.every_steps instead."
         )
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    if launched_processes() > 1:
         raise ConfigError(
-            f"guard: probing while training works in one process, and there are {os.environ['WORLD_SIZE']}. Set guard to null, "
+            f"guard: probing while training works in one process, and there are {launched_processes()}. Set guard to null, "
             "or train in one process."
         )
     if not prepared.heldout:

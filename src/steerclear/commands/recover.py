@@ -7,7 +7,6 @@ of the safe ones are ``recovery.jsonl``; with them the recipe's own run is train
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -19,7 +18,7 @@ from steerclear.commands.along import Along
 from steerclear.commands.answering import Answerer
 from steerclear.commands.evaluate import panel_of
 from steerclear.commands.recipe import Recipe
-from steerclear.commands.runs import RECORD, RunFolder
+from steerclear.commands.runs import RECORD, RunFolder, launched_processes
 from steerclear.commands.subjects import source_identity
 from steerclear.commands.train import train, training_arguments
 from steerclear.data.prepare import prepare_data
@@ -77,10 +76,10 @@ def check_recovery(recipe: Recipe) -> None:
     options, training = recipe.recovery, recipe.training
     if options is None:
         return
-    processes = os.environ.get("WORLD_SIZE", "1")
+    processes = launched_processes()
     checks = [
         (
-            int(processes) == 1,
+            processes == 1,
             f"works in one process, and there are {processes}. Make the rows in one (recovery.jsonl), then leave recovery out "
             "and train on them as data.added.",
         ),
