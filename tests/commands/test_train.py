@@ -175,7 +175,7 @@ def test_doctor_measures_and_passes(settings: dict[str, Any], suite: str, as_arg
     text = "\n".join(said)
     for line in (
         "ok    versions",
-        "ok    data: 20 benign, 12 unsafe",
+        "ok    data: 20 benign, 0 added, 12 unsafe",
         "ok    end token: 20 of 20",
         "ok    gradients: all 8",
         "min",
