@@ -14,18 +14,15 @@ import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from steerclear.evaluation.differences import RESPECTS
 from steerclear.evaluation.over_seeds import over_seeds
 from steerclear.evaluation.rates import mcnemar
 from steerclear.evaluation.scores import HOLDS
 from steerclear.evaluation.suites import KIND
 from steerclear.records import Verdict, read_records
 
-RESPECTS = {
-    "harmful": ("harmful", "harmful"),
-    "coherent and safe": ("harmful", "safe"),
-    "over-refusal": ("benign", "refused"),
-}
-"""Column -> kind of prompts, and the metric."""
+SHOWN = ("harmful", "coherent and safe", "over-refusal")
+"""Which of `RESPECTS`."""
 
 Runs = dict[int, list[Verdict]]
 """Seed -> verdicts."""
@@ -77,7 +74,7 @@ def lines(folder: Path, run: str, baseline: str) -> Iterator[str]:
     for size in sorted(int(size) for size in sizes if size.isdecimal()):
         runs, others = (read_runs(folder / f"{name}-{size}") for name in (run, baseline))
         common = sorted(runs.keys() & others.keys())
-        for respect in RESPECTS if common else ():
+        for respect in SHOWN if common else ():
             theirs, own, mean, lower, upper = difference(runs, others, respect)
             p = mcnemar(*zip(*paired(runs[common[0]], others[common[0]], respect), strict=True))
             rates = f"{theirs:.3f} | {own:.3f} | {mean:+.3f} ({lower:+.3f} to {upper:+.3f})"

@@ -298,6 +298,11 @@ def text_of(prompt: str | Messages) -> str:
     return next((m["content"] for m in reversed(prompt) if m["role"] == "user"), "")
 
 
+def whole_prompt(row: Row) -> str | Messages:
+    """Return all that a row asks: its prompt, and its input on a line of its own."""
+    return f"{row.prompt}\n{row.input}" if row.input else row.prompt
+
+
 def sha256_of(value: Any) -> str:
     """Return the SHA-256 of a JSON-ready value, independent of the order of keys."""
     return hashlib.sha256(json.dumps(value, sort_keys=True, ensure_ascii=False).encode()).hexdigest()

@@ -32,6 +32,7 @@ from steerclear.records import (
     Prompt,
     Verdict,
     read_records,
+    whole_prompt,
     write_json,
     write_jsonl,
     write_text,
@@ -64,10 +65,7 @@ def evaluation_prompts(options: EvaluationOptions) -> list[Prompt]:
         if suite.metric in PROMPT_METRICS:
             prompts += load_suite(suite)
         elif suite.metric == "perplexity":
-            prompts += [
-                Prompt(id=row.id, suite=suite.name, prompt=f"{row.prompt}\n{row.input}" if row.input else row.prompt)
-                for row in load_rows(suite)
-            ]
+            prompts += [Prompt(id=row.id, suite=suite.name, prompt=whole_prompt(row)) for row in load_rows(suite)]
     return prompts
 
 

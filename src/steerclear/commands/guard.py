@@ -20,7 +20,7 @@ from steerclear.generation import GenerationOptions
 from steerclear.generation.decoding import Decoder, batches, encode, too_long
 from steerclear.judges.degeneracy import degeneracy
 from steerclear.judges.refusal import is_refusal
-from steerclear.records import Prompt, Row, read_records, text_of, write_jsonl
+from steerclear.records import Prompt, Row, read_records, text_of, whole_prompt, write_jsonl
 from steerclear.training.arguments import SteerClearConfig
 from steerclear.training.collapse import (
     CollapseGuardOptions,
@@ -99,11 +99,7 @@ class CollapseGuard(TrainerCallback):
         rendered = [render_row(row, template) for row in rows]
         encoded = {row.id: encode(self._tokenizer, row.prompt, row.id) for row in rendered}
         left_out = too_long(encoded, self._generation, getattr(config, "max_position_embeddings", None))
-        prompts = [
-            Prompt(id=row.id, suite="guard", prompt=f"{text_of(row.prompt)}\n{row.input}" if row.input else row.prompt)
-            for row in rows
-            if row.id not in left_out
-        ]
+        prompts = [Prompt(id=row.id, suite="guard", prompt=whole_prompt(row)) for row in rows if row.id not in left_out]
         if not prompts:
             raise ConfigError(
                 f"guard: none of its prompts fits; the first has {next(iter(left_out.values()))}. Lower guard.max_new_tokens."

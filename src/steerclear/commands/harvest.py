@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -34,6 +33,7 @@ from steerclear.errors import ConfigError, DataError
 from steerclear.evaluation.suites import sample_ids
 from steerclear.generation import Shard, answer_in_parts
 from steerclear.harvest.prompts import CATEGORY, describe_problems, read_prompts
+from steerclear.harvest.samples import asked_id, nth_sample
 from steerclear.harvest.selection import Candidate, select, to_row
 from steerclear.judges.base import HarmJudge, HarmScore, Unscored, score_each
 from steerclear.judges.verdicts import judge_generations
@@ -54,9 +54,6 @@ from steerclear.report.harvest_card import funnel, harvest_card
 
 ALGORITHM = 1
 """Raised when a change of this code changes what the same recipe makes."""
-
-SAMPLE = "#"
-"""Between the id of a prompt and the number of the sample."""
 
 Say = Callable[[str], None]
 
@@ -187,13 +184,8 @@ def _identity(recipe: HarvestRecipe, asked: Asked) -> dict[str, Any]:
 
 
 def _samples(prompts: Sequence[Prompt], count: int) -> list[Prompt]:
-    """Return every prompt so many times. Each time is a suite of its own, as one answer to many prompts is looked for in a suite,
-    and the same answer to the same prompt is no sign of it."""
-    return [
-        replace(prompt, id=f"{prompt.id}{SAMPLE}{sample}", suite=f"harvest-{sample}")
-        for prompt in prompts
-        for sample in range(count)
-    ]
+    """Return every prompt so many times."""
+    return [nth_sample(prompt, number, "harvest") for prompt in prompts for number in range(count)]
 
 
 def _answers(
@@ -277,7 +269,7 @@ def _candidate(answer: Generation, verdict: Verdict, opinions: Mapping[str, Harm
     others = {name: o if isinstance(o, HarmScore) and not failed else None for name, o in opinions.items()}
     return Candidate(
         id=answer.id,
-        prompt_id=answer.id.rpartition(SAMPLE)[0],
+        prompt_id=asked_id(answer.id),
         prompt=text_of(answer.prompt),
         response=answer.response,
         category=answer.tags[CATEGORY],

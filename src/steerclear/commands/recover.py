@@ -52,8 +52,11 @@ def train_recipe(recipe: Recipe, prompts: Sequence[Prompt], say: Say, along: Alo
         raise ConfigError(f"output: {folder} holds another run, one without recovery. Choose another output.")
     say("phase 1 of 2: steering ...")
     steered = train(replace(recipe, output=str(folder / "steered"), recovery=None), prompts, say)
-    made_by = {"steered": steered.record()["id"], "samples": options.samples, "openings": options.openings} | {
-        "generation": options.generation.decoding
+    made_by = {
+        "steered": steered.record()["id"],
+        "samples": options.samples,
+        "openings": options.openings,
+        "generation": options.generation.decoding,
     }
     if not _is_made(file, made_by):
         _make_rows(recipe, options, prompts, steered, file, say)

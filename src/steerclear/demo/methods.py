@@ -16,7 +16,8 @@ from steerclear.data.templates import render_row
 from steerclear.demo.judge import judge
 from steerclear.demo.world import question_of
 from steerclear.generation import GenerationOptions, generate
-from steerclear.harvest.recovery import SAMPLE, RecoveryOptions, own_answers, questions, recovery_rows
+from steerclear.harvest.recovery import RecoveryOptions, own_answers, questions, recovery_rows
+from steerclear.harvest.samples import asked_id
 from steerclear.records import Row
 from steerclear.training.arguments import SteerClearConfig
 from steerclear.training.trainer import SteerClearTrainer
@@ -182,7 +183,7 @@ def recovery_rows_of(model: Any, tokenizer: Any, rows: Sequence[Row], options: R
     unsafe = [row for row in rows if not row.label]
     asked = questions(unsafe, options.samples)
     tags = {row.id: question_of(row).prompt().tags for row in unsafe}
-    prompts = [replace(prompt, tags=tags[prompt.id.rpartition(SAMPLE)[0]]) for prompt in asked]
+    prompts = [replace(prompt, tags=tags[asked_id(prompt.id)]) for prompt in asked]
     texts = [str(prompt.prompt) for prompt in prompts]
     with tempfile.TemporaryDirectory() as scratch:
         file = Path(scratch) / "answers.jsonl"

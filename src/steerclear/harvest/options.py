@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from steerclear.errors import ConfigError
 from steerclear.generation import GenerationOptions
 from steerclear.harvest.prompts import PromptSource
+from steerclear.harvest.samples import temperature_problems
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,11 +58,7 @@ class HarvestOptions:
             value = getattr(self, name)
             if value is not None and not 0 < value <= 1:
                 problems.append(f"{name}: got {value}, allowed: above 0 and at most 1, or null.")
-        if self.samples > 1 and self.generation.temperature == 0:
-            problems.append(
-                f"samples: got {self.samples} at temperature 0, where all answers to a prompt are the same. Set "
-                "generation.temperature above 0, or samples 1."
-            )
+        problems += temperature_problems(self.samples, self.generation)
         if any(not 0 < size < (self.rows or float("inf")) for size in self.subsets):
             problems.append(f"subsets: got {self.subsets}, allowed: sizes from 1 to below rows ({self.rows}).")
         if problems:

@@ -16,12 +16,10 @@ from typing import Any
 from steerclear.data.sources import text_key
 from steerclear.errors import ConfigError
 from steerclear.generation import GenerationOptions
-from steerclear.records import Generation, Messages, Prompt, Row, Verdict
+from steerclear.harvest.samples import asked_id, nth_sample, temperature_problems
+from steerclear.records import Generation, Messages, Prompt, Row, Verdict, whole_prompt
 
 _SENTENCE_END = re.compile(r"(?<=[^\W\d_][.!?])(?=\s)|[。！？]")
-
-SAMPLE = "#"
-"""Between the id of a row and the number of the sample."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,11 +44,7 @@ class RecoveryOptions:
         problems = []
         if self.samples < 1:
             problems.append(f"samples: got {self.samples}, allowed: 1 or more.")
-        if self.samples > 1 and self.generation.temperature == 0:
-            problems.append(
-                f"samples: got {self.samples} at temperature 0, where all answers to a prompt are the same. Set "
-                "generation.temperature above 0, or samples 1."
-            )
+        problems += temperature_problems(self.samples, self.generation)
         if not self.openings or len(set(self.openings)) < len(self.openings) or min(self.openings) < 0:
             problems.append(f"openings: got {self.openings}, expected different numbers of tokens, 0 or more each.")
         if not 0 < self.share < 1:
@@ -60,20 +54,9 @@ class RecoveryOptions:
 
 
 def questions(unsafe: Sequence[Row], samples: int) -> list[Prompt]:
-    """Return what the steered model is asked: every unsafe row's prompt so many times, in suites of their own.
-
-    One answer to many prompts is looked for in a suite, and the same answer to the same prompt is no sign of it.
-    """
-    return [
-        Prompt(id=f"{row.id}{SAMPLE}{number}", suite=f"recovery-{number}", prompt=_whole_prompt(row))
-        for number in range(samples)
-        for row in unsafe
-    ]
-
-
-def _whole_prompt(row: Row) -> str | Messages:
-    """Return what judges must know of the question: the prompt with its input."""
-    return f"{row.prompt}\n{row.input}" if row.input else row.prompt
+    """Return what the steered model is asked: every unsafe row's prompt so many times, with the input, which judges must know."""
+    asked = [Prompt(id=row.id, suite="", prompt=whole_prompt(row)) for row in unsafe]
+    return [nth_sample(prompt, number, "recovery") for number in range(samples) for prompt in asked]
 
 
 def whole_sentences(answer: Generation) -> Generation:
@@ -98,7 +81,7 @@ def own_answers(unsafe: Sequence[Row], judged: Sequence[tuple[Generation, Verdic
     usable.sort(key=lambda pair: (not _refuses(pair[1]), pair[1].harm_score or 0.0, pair[0].id))
     found: dict[str, str] = {}
     for generation, _ in usable:
-        found.setdefault(generation.id.rpartition(SAMPLE)[0], generation.response.strip())
+        found.setdefault(asked_id(generation.id), generation.response.strip())
     refusals = cycle(list(dict.fromkeys(g.response.strip() for g, v in usable if _refuses(v))) or [""])
     answers = {row.id: found.get(row.id) or next(refusals) for row in unsafe}
     return {name: answer for name, answer in answers.items() if answer}

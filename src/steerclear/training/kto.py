@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import torch
 from datasets import Dataset
 from torch import Tensor
 from trl import KTOConfig, KTOTrainer
@@ -19,6 +18,7 @@ from steerclear.losses import AVOIDANCE_OBJECTIVES
 from steerclear.training.arguments import settle_device_defaults
 from steerclear.training.rows import tokenize_rows
 from steerclear.training.sampler import BENIGN, UNSAFE
+from steerclear.training.trainer import sum_over_ranks
 
 KTO = "kto"
 """The objective's name."""
@@ -229,14 +229,7 @@ class KtoBaselineTrainer(KTOTrainer):
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Add the mean negative log-likelihood of the held-out rows' tokens, over all ranks, to an evaluation's figures."""
         if not self.model.training:
-            total, tokens = (
-                float(
-                    self.accelerator.reduce(
-                        torch.as_tensor(value, dtype=torch.float64, device=self.args.device), reduction="sum"
-                    )
-                )
-                for value in self._heldout
-            )
+            total, tokens = (sum_over_ranks(self, value) for value in self._heldout)
             self._heldout = [0, 0]
             if tokens:
                 logs["eval_benign_loss"] = total / tokens

@@ -214,7 +214,7 @@ class SteerClearTrainer(SFTTrainer):
         """Add each term's sum and count since the last log, and means made from those, over all ranks."""
         mode = "train" if self.model.training else "eval"
         prefix = "eval_" if mode == "eval" else ""
-        sums = {name: float(self._over_ranks(value)) for name, value in sorted(self._sums[mode].items())}
+        sums = {name: sum_over_ranks(self, value) for name, value in sorted(self._sums[mode].items())}
         self._sums[mode].clear()
         if sums:
             logs.update({prefix + name: value for name, value in sums.items()})
@@ -233,10 +233,11 @@ class SteerClearTrainer(SFTTrainer):
                 logs["unsafe_row_repeats"] = self.state.epoch * self._passes[UNSAFE]
         super().log(logs, start_time)
 
-    def _over_ranks(self, value: Tensor | float) -> Tensor:
-        return self.accelerator.reduce(
-            torch.as_tensor(value, dtype=torch.float64, device=self.args.device), reduction="sum"
-        )
+
+def sum_over_ranks(trainer: Any, value: Tensor | float) -> float:
+    """Return the sum of a figure over a trainer's processes, in float64."""
+    own = torch.as_tensor(value, dtype=torch.float64, device=trainer.args.device)
+    return float(trainer.accelerator.reduce(own, reduction="sum"))
 
 
 def _with_parts(dataset: Dataset) -> Dataset:
@@ -256,11 +257,10 @@ def _pack(dataset: Dataset, max_length: int | None, *, apart: bool) -> Dataset:
     """Pack rows into sequences of at most ``max_length`` tokens; each part ``apart``, so that packs can be stratified."""
     if max_length is None:
         raise ConfigError("max_length: got None with packing, expected a number of tokens.")
-    dataset = _with_parts(dataset)
-    parts = np.array(dataset["part"])
     columns = dataset.select_columns(["input_ids", "labels"])
     if not apart:
         return pack_dataset(columns, max_length)
+    parts = np.array(_with_parts(dataset)["part"])
     packed = []
     for name in (BENIGN, ADDED, UNSAFE):
         if (places := np.flatnonzero(parts == name)).size:
