@@ -40,6 +40,7 @@ ALLOWED = {
     "training": {"errors", "records", "losses", "data", "models"},
     "evaluation": {"errors", "records", "config", "judges", "data", "generation", "endpoint"},
     "report": {"errors", "records", "evaluation"},
+    "experiments": {"errors", "records", "config", "evaluation"},
     "review": {"errors", "records", "decisions", "data", "report"},
     "harvest": {"errors", "records", "decisions", "data", "judges", "generation"},
     "commands": {
@@ -58,6 +59,7 @@ ALLOWED = {
         "report",
         "review",
         "harvest",
+        "experiments",
     },
     "demo": {"errors", "records", "models", "generation", "data", "training", "evaluation", "harvest"},
 }
