@@ -13,13 +13,15 @@ import pytest
 import yaml
 from datasets import Dataset
 
+from steerclear.commands.cells import cells_of
 from steerclear.commands.contrast_recipe import ContrastRecipe
 from steerclear.commands.harvest_recipe import HarvestRecipe
 from steerclear.commands.recipe import Recipe, load_tree, variants_of
 from steerclear.commands.train import training_arguments
 from steerclear.config import build
+from steerclear.experiments.grid import SweepRecipe
 
-KINDS = {"train": Recipe, "harvest": HarvestRecipe, "contrast": ContrastRecipe}
+KINDS = {"train": Recipe, "sweep": SweepRecipe, "harvest": HarvestRecipe, "contrast": ContrastRecipe}
 """A recipe's ``kind`` -> what it is built into."""
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -87,7 +89,7 @@ def test_imports_go_one_way(part: str) -> None:
 
 def test_every_part_has_a_rule() -> None:
     parts = {path.stem for path in SOURCE.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()}
-    assert parts - {"__init__", "cli"} == set(ALLOWED)
+    assert parts - {"__init__", "__main__", "cli"} == set(ALLOWED)
 
 
 @pytest.mark.parametrize(
@@ -97,6 +99,7 @@ def test_every_part_has_a_rule() -> None:
         "train",
         "evaluate",
         "compare",
+        "sweep",
         "curve",
         "generate",
         "import",
@@ -152,6 +155,8 @@ def test_recipes_are_complete_and_point_nowhere_outside(recipe: Path, tmp_path: 
     tree = load_tree([str(recipe), *arguments])
     kind = KINDS[tree.get("kind", "train")]
     recipes = variants_of(tree) if tree.get("variants") else {"": build(kind, tree)}
+    if kind is SweepRecipe:
+        recipes = {cell.name: cell.recipe for cell in cells_of(build(SweepRecipe, tree))}
     for made in recipes.values():
         if not isinstance(made, ContrastRecipe):
             training_arguments(made.fine_tuning() if isinstance(made, HarvestRecipe) else made)

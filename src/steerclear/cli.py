@@ -152,9 +152,58 @@ def compare(context: typer.Context) -> None:
     finished, failed = compare(recipes, Path(tree["output"]), say)
     if finished:
         Console(width=None if sys.stdout.isatty() else 140).print(comparison_table(finished))
+    _tell_failures(failed)
+
+
+@app.command(context_settings=RECIPE_COMMAND, epilog=RECIPE_HELP)
+def sweep(
+    context: typer.Context,
+    workers: Annotated[int, typer.Option(help="Cells at a time on this machine; each takes a GPU, in turn.")] = 1,
+    ray: Annotated[
+        str | None,
+        typer.Option(metavar="ADDRESS", help="Run on Ray: auto, local or ray://host:port, not on this machine."),
+    ] = None,
+    cell_cpus: Annotated[float, typer.Option(help="CPU cores of a cell on Ray.")] = 1.0,
+    cell_gpus: Annotated[float, typer.Option(help="GPUs of a cell on Ray.")] = 0.0,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show the cells and what they will cost, and stop.")
+    ] = False,
+) -> None:
+    """Train and evaluate a grid of recipes, cells side by side; or do what is missing of it."""
+    _quiet_start()
+    from rich.console import Console
+
+    from steerclear.commands.cell_processes import RayOptions
+    from steerclear.commands.cells import load_sweep
+    from steerclear.commands.estimate import estimate_sweep
+    from steerclear.commands.sweep import sweep
+
+    recipe = load_sweep(context.args)
+    if dry_run:
+        Console(width=None if sys.stdout.isatty() else 140).print(estimate_sweep(recipe, say, workers=workers))
+        return
+    options = None if ray is None else RayOptions(address=ray, cpus=cell_cpus, gpus=cell_gpus)
+    outcome = sweep(recipe, say, workers=workers, ray=options)
+    _tell_failures(outcome.failed)
+
+
+def _tell_failures(failed: dict[str, str]) -> None:
     for name, error in failed.items():
         say(f"failed: {name}: {error}")
     if failed:
+        raise typer.Exit(NOT_MET)
+
+
+@app.command(hidden=True)
+def cell(
+    folder: Annotated[Path, typer.Argument(help="A cell's folder.")],
+    only: Annotated[str | None, typer.Option(help="train: in a process that was launched for it.")] = None,
+) -> None:
+    """Work on one cell of a sweep. A sweep starts this itself."""
+    _quiet_start()
+    from steerclear.commands.cell import work_on
+
+    if not work_on(folder, only, say):
         raise typer.Exit(NOT_MET)
 
 

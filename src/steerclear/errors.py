@@ -22,6 +22,10 @@ class ModelError(SteerClearError):
     """A model folder, an adapter or a tokenizer cannot be used."""
 
 
+class TrainingError(SteerClearError):
+    """A training in other processes did not succeed."""
+
+
 class StorageError(SteerClearError):
     """Something could not be written; what was there before is untouched."""
 

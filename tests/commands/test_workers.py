@@ -75,10 +75,14 @@ def test_gpus_are_given_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    given = [module._environment(number, None)["CUDA_VISIBLE_DEVICES"] for number in range(4)]
+    given = [module.device_environment(number, None)["CUDA_VISIBLE_DEVICES"] for number in range(4)]
     assert given == ["0", "1", "0", "1"]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-b,5")
-    assert [module._environment(number, None)["CUDA_VISIBLE_DEVICES"] for number in range(3)] == ["GPU-b", "5", "GPU-b"]
+    assert [module.device_environment(number, None)["CUDA_VISIBLE_DEVICES"] for number in range(3)] == [
+        "GPU-b",
+        "5",
+        "GPU-b",
+    ]
 
 
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])

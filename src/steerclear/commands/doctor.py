@@ -2,32 +2,26 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
-import resource
-import sys
 import tempfile
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from steerclear.commands.cost import heaviest_rows, micro_batch_seconds, peak_memory, sample_trainer
 from steerclear.commands.evaluate import evaluation_prompts
 from steerclear.commands.guard import check_guard
 from steerclear.commands.recipe import Recipe, load_recipe
 from steerclear.commands.recover import check_recovery
 from steerclear.commands.runs import versions
-from steerclear.commands.train import Trainer, make_trainer, training_arguments
+from steerclear.commands.train import Trainer, training_arguments
 from steerclear.data.prepare import PreparedData, prepare_data
 from steerclear.data.signed_labels import IGNORED, decode
 from steerclear.errors import SteerClearError
-from steerclear.training.sampler import UNSAFE
 
 Say = Callable[[str], None]
-
-ROWS_LOOKED_AT = 64
 
 
 def diagnose(arguments: Sequence[str], say: Say) -> bool:
@@ -72,20 +66,12 @@ def _check_data(recipe: Recipe, say: Say) -> PreparedData:
 
 
 def _check_training(recipe: Recipe, prepared: PreparedData, scratch: str, say: Say) -> bool:
-    sample = dataclasses.replace(
-        prepared,
-        benign=prepared.benign[:ROWS_LOOKED_AT],
-        added=prepared.added[:ROWS_LOOKED_AT],
-        unsafe=prepared.unsafe[:ROWS_LOOKED_AT],
-        heldout=prepared.heldout[:1],
-    )
-    recipe = dataclasses.replace(recipe, output=scratch, training={**recipe.training, "disable_tqdm": True})
-    trainer = make_trainer(recipe, sample, training_arguments(recipe))
+    trainer = sample_trainer(recipe, prepared, scratch)
     trained = [p for p in trainer.model.parameters() if p.requires_grad]
     total = sum(p.numel() for p in trainer.model.parameters())
     say(f"ok    model: {total:,} weights, {sum(p.numel() for p in trained):,} of them trained")
     good = _check_end_token(trainer, say)
-    seconds = _one_micro_batch(trainer)
+    seconds = micro_batch_seconds(trainer, heaviest_rows(trainer))
     good &= _check_gradients(trainer, say)
     _say_cost(trainer, prepared, seconds, say)
     return good
@@ -115,30 +101,6 @@ def _check_end_token(trainer: Trainer, say: Say) -> bool:
     return True
 
 
-def _one_micro_batch(trainer: Trainer) -> float:
-    """Run forward and backward of the heaviest micro-batch of the sample twice; return the seconds of the second."""
-    rows = sorted(trainer.train_dataset, key=lambda row: len(row["input_ids"]), reverse=True)
-    # An unsafe row belongs in it whatever its length, or the avoidance term would not run.
-    rows.sort(key=lambda row: row["part"] != UNSAFE)
-    size = trainer.args.per_device_train_batch_size
-    chosen = rows[:1] + sorted(rows[1:], key=lambda row: len(row["input_ids"]), reverse=True)[: size - 1]
-    trainer._set_signature_columns_if_needed()
-    keep = trainer._signature_columns
-    batch = trainer._prepare_inputs(trainer.data_collator([{k: row[k] for k in keep if k in row} for row in chosen]))
-    trainer.model.train()
-    seconds = 0.0
-    for _ in range(2):
-        trainer.model.zero_grad()
-        start = time.perf_counter()
-        with trainer.compute_loss_context_manager():
-            loss = trainer.compute_loss(trainer.model, dict(batch))
-        loss.backward()
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
-        seconds = time.perf_counter() - start
-    return seconds
-
-
 def _check_gradients(trainer: Trainer, say: Say) -> bool:
     # A fresh LoRA's A matrices have an exact zero gradient, as B is zero; so "has one" is the test, and B must not be zero.
     named = [(name, p.grad) for name, p in trainer.model.named_parameters() if p.requires_grad]
@@ -157,12 +119,8 @@ def _say_cost(trainer: Trainer, prepared: PreparedData, seconds: float, say: Say
     micro_batches = rows * args.num_train_epochs / args.per_device_train_batch_size
     if args.max_steps > 0:
         micro_batches = args.max_steps * args.gradient_accumulation_steps
-    if torch.cuda.is_available():
-        peak = torch.cuda.max_memory_allocated()
-    else:
-        # Kilobytes on Linux, bytes on macOS.
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
     say(
-        f"ok    cost: a micro-batch of the longest rows takes {seconds:.2f} s, so training takes at most about "
-        f"{micro_batches * seconds / 60:.0f} min on this device; peak memory {peak / 2**30:.1f} GiB before the optimizer's state"
+        f"ok    cost: a micro-batch of the longest rows takes {seconds:.2f} s, so training takes at most "
+        f"about {micro_batches * seconds / 60:.0f} min on this device; peak memory {peak_memory() / 2**30:.1f} GiB before the "
+        "optimizer's state"
     )

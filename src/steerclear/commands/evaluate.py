@@ -69,11 +69,17 @@ def evaluation_prompts(options: EvaluationOptions) -> list[Prompt]:
     return prompts
 
 
-def evaluate(recipe: Recipe, say: Say, checkpoint: str = "final") -> dict[str, Any]:
-    """Evaluate one model and return its scores; see `evaluate_all`."""
+def evaluate(
+    recipe: Recipe, say: Say, checkpoint: str = "final", *, stage: Callable[[str], None] | None = None
+) -> dict[str, Any]:
+    """Evaluate one model and return its scores; see `evaluate_all`.
+
+    Args:
+        stage: told when a stage begins: ``generate``, ``judge``, ``score``.
+    """
     check_suites(recipe)
     [subject] = subjects_of(recipe, [checkpoint])
-    return _evaluate_subject(recipe, subject, panel_of(recipe, say), say)
+    return _evaluate_subject(recipe, subject, panel_of(recipe, say), say, stage)
 
 
 def evaluate_all(
@@ -161,14 +167,16 @@ def _while_training(recipe: Recipe) -> Recipe:
     return replace(recipe, evaluation=replace(evaluation, suites=suites, generation=generation, win_rate=None))
 
 
-def _evaluate_subject(recipe: Recipe, subject: Subject, panel: Panel, say: Say) -> dict[str, Any]:
+def _evaluate_subject(
+    recipe: Recipe, subject: Subject, panel: Panel, say: Say, stage: Callable[[str], None] | None = None
+) -> dict[str, Any]:
     if recipe.model.endpoint is not None:
         answering = _served(recipe, Endpoint(recipe.model.endpoint))
     else:
         model, tokenizer = load_model(subject.path, subject.adapter, dtype=recipe.model.dtype)
         model_id = model_identity(subject.path, subject.adapter, model.dtype)
         answering = local_answering(recipe, model, tokenizer, model_id)
-    return evaluate_model(recipe, answering, panel, subject.folder, say)
+    return evaluate_model(recipe, answering, panel, subject.folder, say, stage)
 
 
 def local_answering(recipe: Recipe, model: Any, tokenizer: Any, model_id: str) -> Answering:
@@ -190,18 +198,29 @@ def _served(recipe: Recipe, endpoint: Endpoint) -> Answering:
     return Answering(endpoint.options.identity, answer, None)
 
 
-def evaluate_model(recipe: Recipe, answering: Answering, panel: Panel, folder: Path, say: Say) -> dict[str, Any]:
+def evaluate_model(
+    recipe: Recipe,
+    answering: Answering,
+    panel: Panel,
+    folder: Path,
+    say: Say,
+    stage: Callable[[str], None] | None = None,
+) -> dict[str, Any]:
     """Evaluate one model into a folder: generations, verdicts, second-opinions, quality, ``scores.md``, ``scores.json``.
 
     The scores are those of `steerclear.evaluation.scores.score`, with ``second_opinions`` and ``quality`` where there are any.
     """
+    enter = stage or (lambda _: None)
+    enter("generate")
     asked = [suite for suite in recipe.evaluation.suites if suite.metric in PROMPT_METRICS]
     answers = {suite.name: _answers(recipe, suite, answering, folder) for suite in asked}
+    enter("judge")
     verdicts = []
     for name, given in answers.items():
         judged = judge_generations(given, panel.harm, panel.refusal)
         write_jsonl(folder / "verdicts" / f"{name}.jsonl", judged)
         verdicts += judged
+    enter("score")
     scores = score(verdicts, panel.errors)
     if panel.second_opinions:
         scores["second_opinions"] = _second_opinions(answers, verdicts, panel, folder)

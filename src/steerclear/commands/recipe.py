@@ -7,12 +7,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from steerclear.config import Tree, build, fill_inputs, load_yaml, merge, override, parse_overrides
+from steerclear.config import Tree, build, fill_inputs, load_yaml, merge, override, parse_overrides, raise_all
 from steerclear.data.prepare import DataOptions
 from steerclear.endpoint import EndpointOptions
 from steerclear.errors import ConfigError, one_of
 from steerclear.evaluation.alpaca_eval import AlpacaEvalOptions
 from steerclear.evaluation.suites import SuiteOptions
+from steerclear.experiments.grid import SEED, check_seeds, seed_changes
 from steerclear.generation import GenerationOptions
 from steerclear.harvest.recovery import RecoveryOptions
 from steerclear.judges.options import GuardOptions, RewardOptions
@@ -230,10 +231,6 @@ def load_tree(arguments: Sequence[str]) -> Tree:
     return override(tree, pairs)
 
 
-SEED = "/seed-"
-"""Between the name of a variant and the seed of its run."""
-
-
 def variants_of(tree: Tree) -> dict[str, Recipe]:
     """Return one recipe per variant, or per variant and seed, each in its own folder under the tree's output.
 
@@ -261,13 +258,11 @@ def variants_of(tree: Tree) -> dict[str, Recipe]:
 
 
 def _seeded(variants: Tree, seeds: Any) -> Tree:
-    whole = isinstance(seeds, list) and all(isinstance(seed, int) and not isinstance(seed, bool) for seed in seeds)
-    if not whole or len(set(seeds)) < len(seeds):
-        raise ConfigError(f"seeds: got {seeds!r}, allowed: a list of different whole numbers, such as [0, 1, 2].")
+    raise_all(check_seeds(seeds))
     if not seeds:
         return {name: changes or {} for name, changes in variants.items()}
     return {
-        f"{name}{SEED}{seed}": merge(changes or {}, {"training": {"seed": seed}, "data": {"seed": seed}})
+        f"{name}{SEED}{seed}": merge(changes or {}, seed_changes(seed))
         for name, changes in variants.items()
         for seed in seeds
     }

@@ -55,11 +55,16 @@ def workers(argv: Sequence[str], count: int, folder: Path, say: Callable[[str], 
     if worker_number() is not None or count == 1:
         yield
         return
-    with _shared_cores(count) as threads:
+    with shared_cores(count) as threads:
         team = _Team(say)
         try:
             for number in range(1, count):
-                team.start(number, argv, folder / f"worker-{number}.log", _environment(number, threads))
+                team.start(
+                    number,
+                    argv,
+                    folder / f"worker-{number}.log",
+                    os.environ | {WORKER: str(number)} | device_environment(number, threads),
+                )
             yield
         finally:
             team.end()
@@ -125,31 +130,44 @@ class _Team:
                 watcher.join()
 
 
-@contextmanager
-def _shared_cores(count: int) -> Iterator[int | None]:
-    """Give this process its share of the cores for a while, and say how many threads that is; None where GPUs do the work."""
+def share_of_cores(count: int) -> int | None:
+    """Return how many threads each of ``count`` processes should have; None where GPUs do the work or the user has decided."""
     import torch
 
     if torch.cuda.is_available() or "OMP_NUM_THREADS" in os.environ:
+        return None
+    return max(1, torch.get_num_threads() // count)
+
+
+def device_environment(number: int, threads: int | None, gpus: int = 1) -> dict[str, str]:
+    """Return what gives a process its share of the machine: its threads, and its GPUs where there are any.
+
+    Args:
+        number: place of the process among those that run at once; they take the visible GPUs in turn.
+    """
+    import torch
+
+    changes = {} if threads is None else {"OMP_NUM_THREADS": str(threads)}
+    if torch.cuda.is_available():
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(torch.cuda.device_count())))
+        devices = visible.split(",")
+        own = [devices[(number * gpus + one) % len(devices)] for one in range(min(gpus, len(devices)))]
+        changes["CUDA_VISIBLE_DEVICES"] = ",".join(own)
+    return changes
+
+
+@contextmanager
+def shared_cores(count: int) -> Iterator[int | None]:
+    """Give this process its share of the cores for a while, and say how many threads that is; None where GPUs do the work."""
+    import torch
+
+    threads = share_of_cores(count)
+    if threads is None:
         yield None
         return
     before = torch.get_num_threads()
-    threads = max(1, before // count)
     torch.set_num_threads(threads)
     try:
         yield threads
     finally:
         torch.set_num_threads(before)
-
-
-def _environment(number: int, threads: int | None) -> dict[str, str]:
-    import torch
-
-    changes = {WORKER: str(number)}
-    if threads is not None:
-        changes["OMP_NUM_THREADS"] = str(threads)
-    if torch.cuda.is_available():
-        visible = os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(torch.cuda.device_count())))
-        devices = visible.split(",")
-        changes["CUDA_VISIBLE_DEVICES"] = devices[number % len(devices)]
-    return os.environ | changes

@@ -1,0 +1,5 @@
+"""``python -m steerclear``, for launchers that start modules."""
+
+from steerclear.cli import main
+
+main()

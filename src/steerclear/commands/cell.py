@@ -1,0 +1,145 @@
+"""What one process does for one cell of a sweep: train, generate, judge, score, each told in the cell's ``status.json``.
+
+A process of its own per cell, so that nothing a cell does (memory that runs out, a crash of a library) reaches another one.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from steerclear.commands.cells import DONE, FAILED, STAGES, Cell, Status, is_trained, open_cell, write_status
+from steerclear.commands.evaluate import evaluate, evaluate_along, evaluation_prompts
+from steerclear.commands.recover import train_recipe
+from steerclear.commands.workers import end_with_parent
+from steerclear.errors import SteerClearError, TrainingError
+from steerclear.records import write_text
+
+Say = Callable[[str], None]
+
+LAUNCH_ERROR = "launch-error.txt"
+"""Why a launched training failed, written by the process that did."""
+
+_MEMORY = re.compile(r"out of memory|can't allocate memory|cannot allocate memory|DefaultCPUAllocator", re.IGNORECASE)
+
+MEMORY_ADVICE = (
+    "Lower training.per_device_train_batch_size and raise training.gradient_accumulation_steps by the same factor, "
+    "which trains the same; or set training.gradient_checkpointing."
+)
+
+
+def run_cell(folder: Path, say: Say) -> bool:
+    """Do what is left of the cell in a folder, and return whether it is done. Why it failed is in its status."""
+    cell = open_cell(folder)
+    progress = _Progress(cell)
+    try:
+        _work(cell, progress, say)
+    except Exception as error:  # whatever it is, it must be told in the sweep's table
+        traceback.print_exc()
+        progress.fail(explain(error))
+        return False
+    progress.end()
+    return True
+
+
+def explain(error: Exception) -> str:
+    """Return why a cell failed, for a table: what happened, and what to do where that is known."""
+    if isinstance(error, SteerClearError):
+        return str(error)
+    text = f"{type(error).__name__}: {error}".strip().splitlines()[0]
+    if isinstance(error, MemoryError) or _MEMORY.search(str(error)):
+        return f"out of memory ({text}). {MEMORY_ADVICE}"
+    return text
+
+
+def _work(cell: Cell, progress: _Progress, say: Say) -> None:
+    if not is_trained(cell.folder):
+        progress.enter("train")
+        if cell.launch.processes > 1:
+            _train_launched(cell)
+        else:
+            train_cell(cell, say)
+    if cell.recipe.evaluation.suites:
+        evaluate(cell.recipe, say, stage=progress.enter)
+
+
+def train_cell(cell: Cell, say: Say) -> None:
+    """Train a cell's model, in one process of those that were launched for it."""
+    recipe = cell.recipe
+    train_recipe(recipe, evaluation_prompts(recipe.evaluation), say, along=evaluate_along(recipe, say))
+
+
+def _train_launched(cell: Cell) -> None:
+    """Train in several processes, as ``accelerate launch`` starts them. They end when this process does.
+
+    Raises:
+        TrainingError: they did not succeed.
+    """
+    launch, reason = cell.launch, cell.folder / LAUNCH_ERROR
+    reason.unlink(missing_ok=True)
+    command = [sys.executable, "-P", "-m", "accelerate.commands.launch", "--num_processes", str(launch.processes)]
+    command += ["--config_file", launch.config] if launch.config else []
+    command += ["-m", "steerclear", "cell", str(cell.folder), "--only", "train"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE) as process:
+        status = process.wait()
+    if status:
+        told = reason.read_text(encoding="utf-8") if reason.is_file() else f"it ended with status {status}"
+        raise TrainingError(f"training in {launch.processes} processes: {told}")
+
+
+class _Progress:
+    """Keeps the cell's status."""
+
+    def __init__(self, cell: Cell) -> None:
+        self._cell = cell
+        self._status = Status(seconds=cell.status().seconds)
+        self._since = time.monotonic()
+
+    def enter(self, stage: str) -> None:
+        """Begin a stage, which ends the one before."""
+        self._leave()
+        self._write(replace(self._status, stage=stage))
+
+    def fail(self, error: str) -> None:
+        """End the cell without success."""
+        self._write(replace(self._status, stage=FAILED, failed_in=self._status.stage, error=error))
+
+    def end(self) -> None:
+        """End the cell."""
+        self._leave()
+        self._write(replace(self._status, stage=DONE, evaluation=self._cell.evaluation))
+
+    def _leave(self) -> None:
+        if self._status.stage in STAGES:
+            seconds = self._status.seconds | {self._status.stage: time.monotonic() - self._since}
+            self._status = replace(self._status, seconds=seconds)
+        self._since = time.monotonic()
+
+    def _write(self, status: Status) -> None:
+        self._status = status
+        write_status(self._cell.folder, status)
+
+
+def work_on(folder: Path, only: str | None, say: Say) -> bool:
+    """Work on the cell in a folder, or do one launched process's part of its training; return whether it is done.
+
+    Args:
+        only: ``train`` in a process that was launched for the training.
+    """
+    # Whoever started this process holds the other end of its standard input for as long as it lives.
+    end_with_parent()
+    if only is None:
+        return run_cell(folder, say)
+    try:
+        train_cell(open_cell(folder), say)
+    except Exception as error:  # told to the cell's own process, which cannot see it
+        traceback.print_exc()
+        write_text(folder / LAUNCH_ERROR, explain(error))
+        return False
+    return True

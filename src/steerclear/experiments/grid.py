@@ -1,0 +1,189 @@
+"""A grid of trainings: every combination of the values on a few axes, each one laid over a common recipe."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from itertools import product
+from typing import Any
+
+from steerclear.config import Tree, merge
+from steerclear.errors import ConfigError, did_you_mean
+
+KIND = "sweep"
+
+SEED_AXIS = "seed"
+
+SEED = "/seed-"
+"""Between the name of a configuration and the seed of its run."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Change:
+    """What some combinations change more, or that they are left out."""
+
+    where: dict[str, Any]
+    """Axis -> the value, or the list of values, that a combination must have. All axes that are named must fit."""
+    change: dict[str, Any] = field(default_factory=dict)
+    """Laid over the recipe after the axes' own changes, in the order of the list."""
+    skip: bool = False
+    """Leave these combinations out."""
+
+    def __post_init__(self) -> None:
+        if bool(self.change) == self.skip:
+            raise ConfigError("change, skip: give one of the two: what these combinations change, or 'skip: true'.")
+        if not self.where:
+            raise ConfigError("where: is empty; name at least one axis. What all cells share belongs into the recipe.")
+
+    def fits(self, labels: Mapping[str, str]) -> bool:
+        """Return whether a combination is one of these."""
+        return all(labels[axis] in _texts(wanted) for axis, wanted in self.where.items())
+
+
+@dataclass(frozen=True, kw_only=True)
+class LaunchOptions:
+    """How the training of a cell is started."""
+
+    processes: int = 1
+    """Processes of one training, started by ``accelerate launch``. 1: none is started."""
+    config: str | None = None
+    """A configuration file that ``accelerate config`` wrote."""
+
+    def __post_init__(self) -> None:
+        if self.processes < 1:
+            raise ConfigError(f"processes: got {self.processes}, allowed: 1 or more.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweepRecipe:
+    """A grid of trainings with their evaluations."""
+
+    output: str
+    """The sweep's folder."""
+    recipe: dict[str, Any]
+    """What all cells share: a recipe that trains, without output."""
+    axes: dict[str, Any] = field(default_factory=dict)
+    """Axis -> name of a value -> what this value changes in the recipe. A cell has one value of each axis."""
+    seeds: list[int] = field(default_factory=list)
+    """A last axis ``seed``, as ``training.seed`` and ``data.seed``."""
+    changes: list[Change] = field(default_factory=list)
+    """What single combinations change more."""
+    launch: LaunchOptions = field(default_factory=LaunchOptions)
+    """How each training is started."""
+    kind: str = KIND
+    """``sweep``: tells this recipe from one that trains."""
+    title: str | None = None
+    """Heading of the page. None: the name of the output folder."""
+    paper: dict[str, str] | None = None
+    """For `steerclear paper`: the table that this is."""
+
+    def __post_init__(self) -> None:
+        problems = [
+            f"recipe.{key}: {why}"
+            for key, why in (
+                ("output", "each cell has a folder of its own below the sweep's output; leave it out."),
+                ("variants", "belongs to steerclear compare; make it an axis."),
+                ("seeds", "belongs beside 'recipe', not into it."),
+            )
+            if self.recipe.get(key)
+        ]
+        problems += check_seeds(self.seeds)
+        problems += [problem for axis, values in self.axes.items() for problem in _wrong_axis(axis, values)]
+        if not self.axes and not self.seeds:
+            problems.append(
+                "axes: is missing; name at least one, e.g. 'axes: {rows: {100: {data: {unsafe_count: 100}}}}'."
+            )
+        if self.seeds and SEED_AXIS in self.axes:
+            problems.append("seeds: is the axis 'seed', which is there already. Give one of the two.")
+        if not problems:
+            problems = self._wrong_changes()
+        if problems:
+            raise ConfigError("\n".join(problems))
+
+    def _wrong_changes(self) -> list[str]:
+        axes, problems = all_axes(self), []
+        for number, change in enumerate(self.changes):
+            for axis, wanted in change.where.items():
+                if axis not in axes:
+                    problems.append(f"changes[{number}].where.{axis}: no such axis.{did_you_mean(axis, axes)}")
+                    continue
+                problems += [
+                    f"changes[{number}].where.{axis}: got '{value}', allowed: {', '.join(axes[axis])}."
+                    for value in _texts(wanted)
+                    if value not in axes[axis]
+                ]
+        return problems
+
+
+@dataclass(frozen=True, kw_only=True)
+class CellPlan:
+    """One combination."""
+
+    name: str
+    """The values, with slashes between them."""
+    labels: dict[str, str]
+    """Axis -> value, in the order of the axes."""
+    changes: Tree
+    """What this combination changes in the common recipe."""
+    tree: Tree
+    """Its recipe, without output."""
+
+
+def plan_cells(sweep: SweepRecipe) -> list[CellPlan]:
+    """Return the combinations in the order of the axes, the last one changing fastest, without those that are skipped.
+
+    Raises:
+        ConfigError: all are skipped.
+    """
+    axes = all_axes(sweep)
+    plans = []
+    for combination in product(*(values.items() for values in axes.values())):
+        labels = {axis: value for axis, (value, _) in zip(axes, combination, strict=True)}
+        fitting = [change for change in sweep.changes if change.fits(labels)]
+        if any(change.skip for change in fitting):
+            continue
+        changes: Tree = {}
+        for change in (*(own for _, own in combination), *(change.change for change in fitting)):
+            changes = merge(changes, change)
+        names = [f"{SEED_AXIS}-{value}" if axis == SEED_AXIS else value for axis, value in labels.items()]
+        plans.append(CellPlan(name="/".join(names), labels=labels, changes=changes, tree=merge(sweep.recipe, changes)))
+    if not plans:
+        raise ConfigError("changes: leave no combination; take out a 'skip: true'.")
+    return plans
+
+
+def all_axes(sweep: SweepRecipe) -> dict[str, dict[str, Tree]]:
+    """Return axis -> value -> changes, with the seeds as the last axis and all names as text."""
+    axes = {axis: {str(value): own or {} for value, own in values.items()} for axis, values in sweep.axes.items()}
+    if sweep.seeds:
+        axes[SEED_AXIS] = {str(seed): seed_changes(seed) for seed in sweep.seeds}
+    return axes
+
+
+def seed_changes(seed: int) -> Tree:
+    """Return what a seed changes in a recipe: the order, dropout and first weights, and the choice of rows."""
+    return {"training": {"seed": seed}, "data": {"seed": seed}}
+
+
+def check_seeds(seeds: Any) -> list[str]:
+    """Return what is wrong with a list of seeds."""
+    whole = isinstance(seeds, list) and all(isinstance(seed, int) and not isinstance(seed, bool) for seed in seeds)
+    if whole and len(set(seeds)) == len(seeds):
+        return []
+    return [f"seeds: got {seeds!r}, allowed: a list of different whole numbers, such as [0, 1, 2]."]
+
+
+def _wrong_axis(axis: str, values: Any) -> list[str]:
+    if not isinstance(values, Mapping) or not values:
+        return [f"axes.{axis}: got {values!r}, expected names of values, each with what it changes in the recipe."]
+    problems = []
+    for value, changes in values.items():
+        if not str(value) or "/" in str(value):
+            problems.append(f"axes.{axis}: got the value '{value}', allowed: a name without slashes.")
+        if not isinstance(changes, Mapping | None):
+            problems.append(f"axes.{axis}.{value}: got {changes!r}, expected a section of changes, or nothing.")
+    return problems
+
+
+def _texts(wanted: Any) -> list[str]:
+    return [str(value) for value in (wanted if isinstance(wanted, list) else [wanted])]
