@@ -5,6 +5,8 @@ A process of its own per cell, so that nothing a cell does (memory that runs out
 
 from __future__ import annotations
 
+import glob
+import json
 import re
 import subprocess
 import sys
@@ -14,24 +16,24 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from steerclear.commands.cells import DONE, FAILED, STAGES, Cell, Status, is_trained, open_cell, write_status
+from steerclear.commands.cell_status import DONE, FAILED, MEMORY_ADVICE, STAGES, Status, write_status
+from steerclear.commands.cells import Cell, is_trained, open_cell
 from steerclear.commands.evaluate import evaluate, evaluate_along, evaluation_prompts
 from steerclear.commands.recover import train_recipe
 from steerclear.commands.workers import end_with_parent
+from steerclear.config import to_tree
 from steerclear.errors import SteerClearError, TrainingError
-from steerclear.records import write_text
+from steerclear.records import sha256_of, write_json, write_text
 
 Say = Callable[[str], None]
+
+ASKED = "asked.json"
+"""Suite -> hash of what was asked and how the answers were decoded."""
 
 LAUNCH_ERROR = "launch-error.txt"
 """Why a launched training failed, written by the process that did."""
 
 _MEMORY = re.compile(r"out of memory|can't allocate memory|cannot allocate memory|DefaultCPUAllocator", re.IGNORECASE)
-
-MEMORY_ADVICE = (
-    "Lower training.per_device_train_batch_size and raise training.gradient_accumulation_steps by the same factor, "
-    "which trains the same; or set training.gradient_checkpointing."
-)
 
 
 def run_cell(folder: Path, say: Say) -> bool:
@@ -66,7 +68,22 @@ def _work(cell: Cell, progress: _Progress, say: Say) -> None:
         else:
             train_cell(cell, say)
     if cell.recipe.evaluation.suites:
+        _set_aside_other_answers(cell)
         evaluate(cell.recipe, say, stage=progress.enter)
+
+
+def _set_aside_other_answers(cell: Cell) -> None:
+    """Move answers to suites that have changed, or that were decoded otherwise, into ``earlier``."""
+    evaluation, file = cell.recipe.evaluation, cell.folder / ASKED
+    before = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    how = [evaluation.generation.decoding, cell.recipe.data.template]
+    now = {suite.name: sha256_of([to_tree(suite), how])[:12] for suite in evaluation.suites}
+    for name in [name for name in before if before[name] != now.get(name, before[name])]:
+        aside = cell.folder / "earlier" / before[name]
+        aside.mkdir(parents=True, exist_ok=True)
+        for answers in (cell.folder / "generations").glob(f"{glob.escape(name)}.jsonl*"):
+            answers.replace(aside / answers.name)
+    write_json(file, before | now)
 
 
 def train_cell(cell: Cell, say: Say) -> None:

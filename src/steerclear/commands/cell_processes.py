@@ -12,12 +12,14 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from steerclear.commands.cell import MEMORY_ADVICE
-from steerclear.commands.cells import DONE, FAILED, Cell, read_status, write_status
+from steerclear.commands.cell_status import DONE, FAILED, MEMORY_ADVICE, read_status, write_status
 from steerclear.commands.workers import device_environment, share_of_cores
 from steerclear.errors import ConfigError
+
+if TYPE_CHECKING:
+    from steerclear.commands.cells import Cell
 
 
 @dataclass(frozen=True, kw_only=True)

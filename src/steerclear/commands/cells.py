@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from steerclear.commands.cell_status import DONE, Status, read_status
 from steerclear.commands.recipe import Recipe, check_kind, load_tree
 from steerclear.commands.runs import RECORD, model_fingerprint
 from steerclear.commands.train import ALGORITHM, NO_EFFECT_ON_RESULTS, training_arguments
@@ -15,27 +16,6 @@ from steerclear.config import build, dump_yaml, raise_all, to_tree
 from steerclear.errors import ConfigError, DataError
 from steerclear.experiments.grid import KIND, CellPlan, LaunchOptions, SweepRecipe, plan_cells
 from steerclear.records import sha256_of, sha256_of_file, write_json, write_text
-
-STAGES = ("train", "generate", "judge", "score")
-"""What a cell goes through, in this order. The last two belong together: verdicts are counted as soon as they are there."""
-
-WAITING, DONE, FAILED = "waiting", "done", "failed"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Status:
-    """How far a cell is, as its ``status.json`` tells it."""
-
-    stage: str = WAITING
-    """``waiting``, one of `STAGES`, ``done`` or ``failed``."""
-    failed_in: str | None = None
-    """The stage that failed."""
-    error: str | None = None
-    """Why it failed."""
-    evaluation: str | None = None
-    """Hash of the options of the evaluation that is done."""
-    seconds: dict[str, float] = field(default_factory=dict)
-    """Wall time of each finished stage, of the process that finished it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,19 +96,6 @@ def open_cell(folder: Path) -> Cell:
     recipe = build(Recipe, load_tree([str(folder / "recipe.yaml")]))
     launch = LaunchOptions(**about["launch"])
     return Cell(id=about["id"], name=about["name"], labels=about["labels"], recipe=recipe, launch=launch)
-
-
-def read_status(folder: Path) -> Status:
-    """Return how far a cell is."""
-    file = folder / "status.json"
-    if not file.is_file():
-        return Status()
-    return Status(**json.loads(file.read_text(encoding="utf-8")))
-
-
-def write_status(folder: Path, status: Status) -> None:
-    """Say how far a cell is."""
-    write_json(folder / "status.json", asdict(status))
 
 
 def is_trained(folder: Path) -> bool:

@@ -13,7 +13,8 @@ from rich.console import Console
 from rich.live import Live
 
 from steerclear.commands.cell_processes import RayOptions, local_executor, ray_executor
-from steerclear.commands.cells import FAILED, Cell, Status, cells_of, write_status
+from steerclear.commands.cell_status import FAILED, Status, write_status
+from steerclear.commands.cells import Cell, cells_of
 from steerclear.commands.compare import finished_run, write_comparison
 from steerclear.commands.evaluate import read_answers, read_scores
 from steerclear.commands.judging import harm_judge, refusal_judge

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from rich.table import Table
 from rich.text import Text
 
-from steerclear.commands.cells import DONE, FAILED, STAGES, WAITING, Cell, Status
+from steerclear.commands.cell_status import DONE, FAILED, STAGES, WAITING, Status
+from steerclear.commands.cells import Cell
 from steerclear.report.comparison import NO_VALUE, duration
 from steerclear.report.sanitize import shortened, visible
 

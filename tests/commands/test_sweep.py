@@ -1,0 +1,230 @@
+"""`steerclear sweep`: cells in processes of their own, what fails, what a kill leaves, what a rerun does."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+
+from steerclear.commands.cell import explain
+from steerclear.commands.cell_processes import settle
+from steerclear.commands.cell_status import Status, read_status, write_status
+from steerclear.commands.cells import cells_of
+from steerclear.config import build, override
+from steerclear.errors import DataError
+from steerclear.experiments.grid import SweepRecipe
+
+Command = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def tree(settings: dict[str, Any], suite: str, tmp_path: Path, judge_rows: Path) -> dict[str, Any]:
+    """A sweep over the rank and the number of unsafe rows."""
+    pairs = [(key, value) for key, value in settings.items() if key != "output"]
+    judge = {"classifier": str(tmp_path / "judge.skops"), "fit_on": str(judge_rows)}
+    recipe = override({}, [*pairs, ("evaluation.suites", json.loads(suite)), ("evaluation.judge", judge)])
+    rows = {n: {"data": {"unsafe_count": n}} for n in (12, 6)}
+    return {"kind": "sweep", "output": str(tmp_path / "sweep"), "recipe": recipe, "axes": {"rows": rows}}
+
+
+@pytest.fixture(autouse=True)
+def one_thread(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Cells in other processes round as this one does."""
+    monkeypatch.setenv("OMP_NUM_THREADS", str(torch.get_num_threads()))
+    return
+
+
+def write(tree: dict[str, Any], folder: Path) -> str:
+    file = folder / "sweep.yaml"
+    file.write_text(yaml.safe_dump(tree, sort_keys=False))
+    return str(file)
+
+
+def statuses(output: Path) -> dict[str, dict[str, Any]]:
+    """Name of each cell -> its status."""
+    names = {folder: json.loads((folder / "cell.json").read_text())["name"] for folder in (output / "cells").iterdir()}
+    return {name: json.loads((folder / "status.json").read_text()) for folder, name in names.items()}
+
+
+def test_what_fails_stops_nothing_else_and_a_rerun_does_only_what_is_missing(
+    tree: dict[str, Any], tmp_path: Path, steerclear: Command
+) -> None:
+    """One cell asks for more memory than any machine has, one for more rows than there are."""
+    tree["axes"] = {
+        "rank": {"small": None, "huge": {"lora": {"r": 10**11, "target_modules": ["q_proj"]}}},
+        "rows": {12: {"data": {"unsafe_count": 12}}, 99: {"data": {"unsafe_count": 99}}},
+    }
+    tree["changes"] = [{"where": {"rank": "huge", "rows": 99}, "skip": True}]
+    code, _, said = steerclear("sweep", write(tree, tmp_path), "--workers", "2")
+    assert code == 1
+    assert "failed: small/99: data.unsafe_count: " in said
+    assert "failed: huge/12: out of memory (" in said
+    assert "Lower training.per_device_train_batch_size" in said
+    output = tmp_path / "sweep"
+    found = statuses(output)
+    assert {name: status["stage"] for name, status in found.items()} == {
+        "small/12": "done", "small/99": "failed", "huge/12": "failed",
+    }  # fmt: skip
+    assert list(found["small/12"]["seconds"]) == ["train", "generate", "judge", "score"]
+    assert "small/12" in (output / "table.md").read_text()
+    assert json.loads((output / "sweep.json").read_text())["axes"] == {"rank": ["small", "huge"], "rows": ["12", "99"]}
+    done = next(path.parent for path in output.glob("cells/*/scores.json"))
+    before = (done / "adapter" / "adapter_model.safetensors").stat().st_mtime_ns
+
+    del tree["axes"]["rank"]["huge"], tree["axes"]["rows"][99], tree["changes"]
+    tree["axes"]["rows"][6] = {"data": {"unsafe_count": 6}}
+    code, _, said = steerclear("sweep", write(tree, tmp_path))
+    assert code == 0
+    assert "2 cells, 1 of them done before." in said
+    assert (done / "adapter" / "adapter_model.safetensors").stat().st_mtime_ns == before
+    assert {name: statuses(output)[name]["stage"] for name in ("small/12", "small/6")} == {
+        "small/12": "done",
+        "small/6": "done",
+    }
+
+
+def test_a_killed_sweep_leaves_no_process_and_goes_on(
+    tree: dict[str, Any], tmp_path: Path, start: Callable[..., Any], steerclear: Command
+) -> None:
+    tree["axes"]["rows"] = {6: {"data": {"unsafe_count": 6}}}
+    file = write(tree, tmp_path)
+    process = start("sweep", file)
+    deadline = time.monotonic() + 120
+    while not list((tmp_path / "sweep").glob("cells/*/record.json")):
+        assert process.poll() is None, process.stderr.read()
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    while cell_processes(tmp_path / "sweep"):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    code, _, said = steerclear("sweep", file)
+    assert code == 0, said
+    assert {status["stage"] for status in statuses(tmp_path / "sweep").values()} == {"done"}
+    # Answers that are decoded otherwise cost no training, and the others are kept.
+    [folder] = (tmp_path / "sweep" / "cells").iterdir()
+    weights = folder / "adapter" / "adapter_model.safetensors"
+    trained, answers = weights.stat().st_mtime_ns, (folder / "generations" / "own.jsonl").read_text()
+    tree["recipe"]["evaluation"]["generation"]["max_new_tokens"] = 3
+    code, _, said = steerclear("sweep", write(tree, tmp_path))
+    assert (code, "1 cells, 0 of them done before." in said) == (0, True), (folder / "status.json").read_text()
+    assert weights.stat().st_mtime_ns == trained
+    assert [file.read_text() for file in folder.glob("earlier/*/own.jsonl")] == [answers]
+    again = (folder / "generations" / "own.jsonl").read_text().splitlines()
+    assert max(json.loads(line)["tokens"] for line in again) <= 3
+
+
+def cell_processes(folder: Path) -> list[str]:
+    """Command lines of running processes that work below a folder."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        try:
+            words = (entry / "cmdline").read_bytes().decode(errors="replace") if entry.name.isdecimal() else ""
+        except OSError:
+            continue
+        if str(folder / "cells") in words and entry.name != str(os.getpid()):
+            found.append(words)
+    return found
+
+
+def test_a_cells_id_is_its_content(tree: dict[str, Any], tmp_path: Path) -> None:
+    def ids(**changes: Any) -> dict[str, str]:
+        return {cell.name: cell.id for cell in cells_of(build(SweepRecipe, tree | changes))}
+
+    first = ids()
+    assert ids(output=str(tmp_path / "elsewhere"), axes={"n": tree["axes"]["rows"]}) == first
+    more = ids(seeds=[0, 1])
+    assert first["12"] not in more.values()  # the seed of the rows is settled too, where it was the trainer's default
+    again = {**tree["axes"]["rows"], "twelve": {"data": {"unsafe_count": 12}}}
+    assert ids(axes={"rows": again}) == first
+    benign = tmp_path / "benign.jsonl"
+    text = Path(tree["recipe"]["data"]["benign"]).read_text()
+    benign.write_text(text)
+    tree["recipe"]["data"]["benign"] = str(benign)
+    assert ids() == first
+    benign.write_text(text + "\n")
+    assert not set(ids().values()) & set(first.values())
+
+
+def test_everything_wrong_is_told_before_anything_runs(
+    tree: dict[str, Any], tmp_path: Path, steerclear: Command
+) -> None:
+    tree["axes"]["objective"] = {"a": {"training": {"objective": "emdd"}}, "b": {"training": {"penalty_weigth": 1}}}
+    code, _, said = steerclear("sweep", write(tree, tmp_path))
+    assert code == 2
+    assert "error: 12/a: training.objective: got 'emdd'" in said
+    assert "error: 6/b: training.penalty_weigth: unknown key. Did you mean 'penalty_weight'?" in said
+    assert not (tmp_path / "sweep").exists()
+
+
+def test_a_dry_run_counts_and_measures_and_leaves_nothing(
+    tree: dict[str, Any], tmp_path: Path, steerclear: Command
+) -> None:
+    tree["axes"]["rows"][99] = {"data": {"unsafe_count": 99}}
+    code, table, said = steerclear("sweep", write(tree, tmp_path), "--dry-run")
+    assert code == 0, said
+    assert "2 of 3 cells to do" in table
+    assert table.count("will fail: data.unsafe_count") == 1
+    assert said.count("measuring") == 1  # both train and answer at one speed
+    assert not (tmp_path / "sweep").exists()
+
+
+def test_cells_run_on_ray(tree: dict[str, Any], tmp_path: Path, steerclear: Command) -> None:
+    pytest.importorskip("ray")
+    tree["axes"]["rows"] = {6: {"data": {"unsafe_count": 6}}}
+    code, _, said = steerclear("sweep", write(tree, tmp_path), "--ray", "local")
+    assert code == 0, said
+    assert {name: status["stage"] for name, status in statuses(tmp_path / "sweep").items()} == {"6": "done"}
+
+
+def test_a_cell_trains_in_several_processes(tree: dict[str, Any], tmp_path: Path, steerclear: Command) -> None:
+    tree["axes"]["rows"] = {12: {"data": {"unsafe_count": 12}}}
+    tree["launch"] = {"processes": 2}
+    tree["recipe"]["training"] |= {"use_cpu": True, "per_device_train_batch_size": 2}
+    code, _, said = steerclear("sweep", write(tree, tmp_path))
+    [folder] = (tmp_path / "sweep" / "cells").iterdir()
+    assert code == 0, said + (folder / "cell.log").read_text()
+    assert (folder / "adapter" / "adapter_model.safetensors").is_file()
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (DataError("rows.jsonl: is empty."), "rows.jsonl: is empty."),
+        (
+            torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"),
+            "out of memory (OutOfMemoryError: CUDA",
+        ),
+        (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"), "out of memory (RuntimeError: "),
+        (KeyError("x\ny"), "KeyError: "),
+    ],
+    ids=["ours", "cuda", "cpu", "other"],
+)
+def test_why_a_cell_failed_is_told_in_a_line(error: Exception, told: str) -> None:
+    assert explain(error).startswith(told)
+    assert "\n" not in explain(error)
+
+
+def test_a_process_that_dies_without_a_word_is_told_of(tmp_path: Path) -> None:
+    for status, told in (
+        (-9, "was killed, as the system does when memory runs out"),
+        (-11, "ended by SIGSEGV"),
+        (3, "status 3"),
+    ):
+        write_status(tmp_path, Status(stage="train"))
+        settle(tmp_path, status)
+        assert read_status(tmp_path).stage == "failed"
+        assert read_status(tmp_path).failed_in == "train"
+        assert told in str(read_status(tmp_path).error)
+    write_status(tmp_path, Status(stage="done"))
+    settle(tmp_path, 0)
+    assert read_status(tmp_path).stage == "done"
