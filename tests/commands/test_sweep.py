@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
@@ -13,11 +14,13 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from rich.console import Console
 
 from steerclear.commands.cell import explain
 from steerclear.commands.cell_processes import settle
 from steerclear.commands.cell_status import Status, read_status, write_status
 from steerclear.commands.cells import cells_of
+from steerclear.commands.sweep_progress import Progress
 from steerclear.config import build, override
 from steerclear.errors import DataError
 from steerclear.experiments.grid import SweepRecipe
@@ -228,3 +231,30 @@ def test_a_process_that_dies_without_a_word_is_told_of(tmp_path: Path) -> None:
     write_status(tmp_path, Status(stage="done"))
     settle(tmp_path, 0)
     assert read_status(tmp_path).stage == "done"
+
+
+def test_the_table_shows_what_runs_first_and_tells_how_long_it_takes(tree: dict[str, Any]) -> None:
+    tree["axes"]["rows"] = {n: {"data": {"unsafe_count": n}} for n in (1, 2, 3, 4)}
+    cells = cells_of(build(SweepRecipe, tree))
+    progress = Progress(cells)
+    assert progress.look() == []
+    write_status(cells[3].folder, Status(stage="judge"))
+    write_status(cells[2].folder, Status(stage="failed", failed_in="train", error="no such row\x1b[2J"))
+    write_status(
+        cells[0].folder, Status(stage="done", evaluation=cells[0].evaluation, seconds={"train": 60, "judge": 5})
+    )
+    assert progress.look() == [
+        "[1/4] 1: done in 1 min 05 s",
+        "[1/4] 3: FAILED in train: no such row‹U+001B›[2J",
+        "[1/4] 4: judge",
+    ]
+    assert progress.look() == []
+    console = Console(width=100, record=True, file=io.StringIO())
+    console.print(progress.table(height=30))
+    lines = [line.split() for line in console.export_text().splitlines() if line.strip()]
+    assert [line[0] for line in lines[1:5]] == ["4", "3", "1", "2"]
+    assert lines[1][2:] == ["judge", "0", "s"]
+    assert "‹U+001B›[2J" in lines[2][-1]
+    assert " ".join(lines[5]).startswith("1 of 4 done, 1 running, 1 waiting, 1 failed, about ")
+    console.print(progress.table(height=10))  # no room for more than two
+    assert len([line for line in console.export_text().splitlines() if line.strip()]) == 4

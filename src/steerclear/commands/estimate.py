@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
@@ -66,7 +67,7 @@ class Estimate:
         return self.train_s + self.answer_s
 
 
-def estimate_sweep(sweep: SweepRecipe, say: Say, *, workers: int = 1) -> Table:
+def estimate_sweep(sweep: SweepRecipe, say: Say, *, workers: int = 1) -> Group:
     """Return a table of the cells with what each has left to do, and for how long. Nothing is trained.
 
     Cells that differ only in what does not change the speed are measured once. What is not counted: judging, and evaluation of
@@ -153,7 +154,7 @@ def _answering_time(recipe: Recipe, prompts: Sequence[Prompt], scratch: str) -> 
     return (time.perf_counter() - start) / len(asked)
 
 
-def _table(estimates: Sequence[Estimate], workers: int, memory: int) -> Table:
+def _table(estimates: Sequence[Estimate], workers: int, memory: int) -> Group:
     left = [estimate for estimate in estimates if not estimate.cell.is_done and estimate.wrong is None]
     total = sum(estimate.seconds for estimate in left)
     # The longest cell may begin last.
@@ -162,12 +163,12 @@ def _table(estimates: Sequence[Estimate], workers: int, memory: int) -> Table:
         f"{len(left)} of {len(estimates)} cells to do: {duration(total)} of one process after the other, about "
         f"{duration(whole)} with {workers} at a time, plus judging; {memory / 2**30:.1f} GiB of memory a process"
     )
-    table = Table(box=None, padding=(0, 2, 0, 0), caption=Text(told), caption_justify="left")
+    table = Table(box=None, padding=(0, 2, 0, 0))
     for heading in ("cell", "id", "rows", "training", "prompts", "answers", "note"):
         table.add_column(heading, justify="left" if heading in ("cell", "id", "note") else "right")
     for estimate in estimates:
         table.add_row(*map(Text, _row(estimate)))
-    return table
+    return Group(table, Text(told))
 
 
 def _row(estimate: Estimate) -> list[str]:

@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 
+from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
@@ -40,11 +41,11 @@ class Progress:
                 news.append(f"[{self._count(DONE)}/{len(self._cells)}] {visible(cell.name)}: {_told(now)}")
         return news
 
-    def table(self, height: int) -> Table:
+    def table(self, height: int) -> Group:
         """Return the cells that fit into so many lines: the running ones first, then failed, finished, waiting."""
         order = {**dict.fromkeys(STAGES, 0), FAILED: 1, DONE: 2, WAITING: 3}
         cells = sorted(self._cells, key=lambda cell: order[self._status[cell.id].stage])
-        table = Table(box=None, padding=(0, 2, 0, 0), caption=Text(self.summary()), caption_justify="left")
+        table = Table(box=None, padding=(0, 2, 0, 0))
         for heading in ("cell", "id", "stage", "time", ""):
             table.add_column(heading, no_wrap=True, overflow="ellipsis")
         for cell in cells[: max(1, height - _FRAME_LINES)]:
@@ -52,7 +53,7 @@ class Progress:
             error = shortened(visible(status.error or ""), _ERROR_LENGTH).replace("\n", " ")
             texts = (visible(cell.name), cell.id[:6], status.stage, self._time(cell, status), error)
             table.add_row(*map(Text, texts))
-        return table
+        return Group(table, Text(self.summary()))
 
     def summary(self) -> str:
         """Return how many cells are where, and how long the rest takes if it goes on as before."""
