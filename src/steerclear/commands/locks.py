@@ -33,6 +33,23 @@ def has_locks(folder: Path) -> bool:
     return True
 
 
+def try_lock(file: Path) -> FileLock | None:
+    """Take a lock and return it; None where another process holds it. The system lets go of a dead process's lock.
+
+    Raises:
+        StorageError: the folder has no locks or cannot be written.
+    """
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(file, fallback_to_soft=False)
+        lock.acquire(blocking=False)
+    except Timeout:
+        return None
+    except OSError as error:
+        raise _no_lock(file.parent, error) from error
+    return lock
+
+
 @contextmanager
 def alone(folder: Path, say: Say) -> Iterator[None]:
     """Let one process of all in at a time. The system lets go of a dead process's lock.
@@ -49,10 +66,12 @@ def alone(folder: Path, say: Say) -> Iterator[None]:
             say(f"{folder}: another process is at work here; waiting for it ...")
             lock.acquire()
     except OSError as error:
-        raise StorageError(
-            f"{folder}: cannot be locked ({error.strerror}). Choose an output whose file system has locks."
-        ) from error
+        raise _no_lock(folder, error) from error
     try:
         yield
     finally:
         lock.release()
+
+
+def _no_lock(folder: Path, error: OSError) -> StorageError:
+    return StorageError(f"{folder}: cannot be locked ({error.strerror}). Choose an output whose file system has locks.")

@@ -36,8 +36,10 @@ def worker_number() -> int | None:
 
 
 @contextmanager
-def workers(argv: Sequence[str], count: int, folder: Path, say: Callable[[str], None]) -> Iterator[None]:
-    """Let ``count`` processes run a command line, this one counted in, until the block is left; then end the others.
+def workers(
+    argv: Sequence[str], count: int, folder: Path, say: Callable[[str], None], *, counted_in: bool = True
+) -> Iterator[Callable[[], bool]]:
+    """Let ``count`` processes run a command line, until the block is left; then end the others.
 
     Each worker gets a GPU, in turn. Where there is none the processes divide the cores, unless ``OMP_NUM_THREADS`` is set (other
     numbers of threads may round differently). Their output goes to ``folder/worker-1.log`` ... In a worker this does nothing.
@@ -45,6 +47,9 @@ def workers(argv: Sequence[str], count: int, folder: Path, say: Callable[[str], 
     Args:
         argv: the command and its arguments, without the program's name: ``sys.argv[1:]``.
         say: told of each worker that fails, with the last line that it wrote.
+        counted_in: this process is one of them. Otherwise, with a count above 1, so many others are started.
+
+    Yields a function that tells whether any of the others is still at work.
 
     Raises:
         ConfigError: ``count`` is below 1.
@@ -53,19 +58,19 @@ def workers(argv: Sequence[str], count: int, folder: Path, say: Callable[[str], 
     if count < 1:
         raise ConfigError(f"workers: got {count}, allowed: 1 or more processes.")
     if worker_number() is not None or count == 1:
-        yield
+        yield lambda: False
         return
     with shared_cores(count) as threads:
         team = _Team(say)
         try:
-            for number in range(1, count):
+            for number in range(1, count if counted_in else count + 1):
                 team.start(
                     number,
                     argv,
                     folder / f"worker-{number}.log",
                     os.environ | {WORKER: str(number)} | device_environment(number, threads),
                 )
-            yield
+            yield team.is_at_work
         finally:
             team.end()
 
@@ -111,6 +116,9 @@ class _Team:
         self._processes.append(process)
         self._watchers.append(watcher)
         watcher.start()
+
+    def is_at_work(self) -> bool:
+        return any(process.poll() is None for process in self._processes)
 
     def _watch(self, number: int, process: subprocess.Popen[bytes], log: Path) -> None:
         status = process.wait()
