@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import errno
 import json
+import math
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -74,18 +75,9 @@ def train(recipe: Recipe, prompts: Sequence[Prompt], say: Say, along: Along | No
     Raises:
         SteerClearError: bad recipe, data or model, the folder holds another run, or the disk is full.
     """
-    if not recipe.model.path:
-        raise ConfigError("model.path: is missing. A served model can be evaluated, only a local one trained.")
-    if recipe.model.adapter is not None:
-        raise ConfigError(
-            "model.adapter: is evaluated, not trained further. Merge it into its base first, or leave it out."
-        )
-    arguments = training_arguments(recipe)
-    prepared = prepare_data(recipe.data, prompts)
+    prepared, arguments = check_training(recipe, prompts)
     for message in prepared.messages:
         say(message)
-    if recipe.guard is not None:
-        check_guard(prepared, arguments)
     run = RunFolder(Path(recipe.output))
     record = run.claim(identity_of(recipe, prepared), dump_yaml(to_tree(recipe)))
     if "train" in record["stages"]:
@@ -114,8 +106,8 @@ def train(recipe: Recipe, prompts: Sequence[Prompt], say: Say, along: Along | No
         "train",
         {
             "steps": trainer.state.global_step,
-            "final_loss": losses[-1] if losses else None,
-            "heldout_benign_loss": figures.get("eval_benign_loss"),
+            "final_loss": _finite(losses[-1]) if losses else None,
+            "heldout_benign_loss": _finite(figures.get("eval_benign_loss")),
             "seconds": sum(entry.get("train_runtime", 0.0) for entry in history),
             "rows": {
                 "benign": len(prepared.benign),
@@ -127,6 +119,30 @@ def train(recipe: Recipe, prompts: Sequence[Prompt], say: Say, along: Along | No
     )
     shutil.rmtree(run.checkpoints, ignore_errors=True)
     return run
+
+
+def _finite(value: float | None) -> float | None:
+    """Return a figure, None for one that JSON does not have: that of a training that diverged."""
+    return value if value is not None and math.isfinite(value) else None
+
+
+def check_training(recipe: Recipe, prompts: Sequence[Prompt]) -> tuple[PreparedData, Arguments]:
+    """Find what keeps a recipe from being trained before a model is loaded; return its rows and arguments.
+
+    Raises:
+        SteerClearError: bad recipe or data.
+    """
+    if not recipe.model.path:
+        raise ConfigError("model.path: is missing. A served model can be evaluated, only a local one trained.")
+    if recipe.model.adapter is not None:
+        raise ConfigError(
+            "model.adapter: is evaluated, not trained further. Merge it into its base first, or leave it out."
+        )
+    arguments = training_arguments(recipe)
+    prepared = prepare_data(recipe.data, prompts)
+    if recipe.guard is not None:
+        check_guard(prepared, arguments)
+    return prepared, arguments
 
 
 def _watch(
