@@ -71,7 +71,7 @@ def tokenizer() -> PreTrainedTokenizerFast:
     return made
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_llama(tokenizer: PreTrainedTokenizerFast) -> Callable[..., LlamaForCausalLM]:
     """A function that makes a two-layer random Llama: same seed, same weights."""
 

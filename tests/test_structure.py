@@ -18,10 +18,18 @@ from steerclear.commands.contrast_recipe import ContrastRecipe
 from steerclear.commands.harvest_recipe import HarvestRecipe
 from steerclear.commands.recipe import Recipe, load_tree, variants_of
 from steerclear.commands.train import training_arguments
+from steerclear.commands.tune_trial import trial_recipe
 from steerclear.config import build
 from steerclear.experiments.grid import SweepRecipe
+from steerclear.experiments.tuning import TuneRecipe
 
-KINDS = {"train": Recipe, "sweep": SweepRecipe, "harvest": HarvestRecipe, "contrast": ContrastRecipe}
+KINDS = {
+    "train": Recipe,
+    "sweep": SweepRecipe,
+    "tune": TuneRecipe,
+    "harvest": HarvestRecipe,
+    "contrast": ContrastRecipe,
+}
 """A recipe's ``kind`` -> what it is built into."""
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -100,6 +108,7 @@ def test_every_part_has_a_rule() -> None:
         "evaluate",
         "compare",
         "sweep",
+        "tune",
         "curve",
         "generate",
         "import",
@@ -157,6 +166,9 @@ def test_recipes_are_complete_and_point_nowhere_outside(recipe: Path, tmp_path: 
     recipes = variants_of(tree) if tree.get("variants") else {"": build(kind, tree)}
     if kind is SweepRecipe:
         recipes = {cell.name: cell.recipe for cell in cells_of(build(SweepRecipe, tree))}
+    if kind is TuneRecipe:
+        search = build(TuneRecipe, tree)
+        recipes = {str(values): trial_recipe(search, values, tmp_path) for values in search.corners()}
     for made in recipes.values():
         if not isinstance(made, ContrastRecipe):
             training_arguments(made.fine_tuning() if isinstance(made, HarvestRecipe) else made)

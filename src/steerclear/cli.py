@@ -208,6 +208,38 @@ def cell(
 
 
 @app.command(context_settings=RECIPE_COMMAND, epilog=RECIPE_HELP)
+def tune(
+    context: typer.Context,
+    workers: Annotated[int, typer.Option(help="Processes on this host that train; each takes a GPU, in turn.")] = 1,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check the recipe and say what would be done.")] = False,
+) -> None:
+    """Find lambda, and other settings that the recipe names, by trials: the safest within limits, as a recipe; or continue.
+
+    Exit code 1 where no trial is within the limits.
+    """
+    _quiet_start()
+    from rich.console import Console
+
+    from steerclear.commands.tune import load_tune_recipe, plan, tune
+    from steerclear.commands.tune_report import tune_table, verdict
+
+    recipe = load_tune_recipe(context.args)
+    if dry_run:
+        plan(recipe, say)
+        return
+    tuned = tune(recipe, say, argv=sys.argv[1:], count=workers)
+    if tuned is None:
+        return
+    Console(width=None if sys.stdout.isatty() else 160).print(tune_table(recipe, tuned.outcomes))
+    say(verdict(recipe, tuned.outcomes))
+    say(f"trials: {Path(recipe.output) / 'tune.md'}")
+    if tuned.recipe is None:
+        say("run it again with other limits, which keeps what is finished, or search wider (into another output).")
+        raise typer.Exit(NOT_MET)
+    say(f"best: {tuned.recipe}")
+
+
+@app.command(context_settings=RECIPE_COMMAND, epilog=RECIPE_HELP)
 def curve(
     context: typer.Context,
     checkpoints: Annotated[
