@@ -43,6 +43,7 @@ def numbers(value: Any) -> list[float]:
         ("bench_losses.py", {"loss", "growth", "tiles"}),
         ("bench_step.py", {"step", "packing"}),
         ("bench_generate.py", {"generate"}),
+        ("bench_tune.py", {"tune"}),
     ],
 )
 def test_a_smoke_run_prints_finite_rows_and_records_nothing(script: str, kinds: set[str]) -> None:
