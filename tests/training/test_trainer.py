@@ -210,13 +210,12 @@ def test_what_is_logged(make_trainer: Any, rows: Rows) -> None:
 
 
 def test_held_out_loss_is_per_token_not_per_batch(make_trainer: Any, rows: Rows) -> None:
-    losses = [
-        make_trainer(rows(2, 1), eval_dataset=rows(5, 0), per_device_eval_batch_size=size).evaluate()[
-            "eval_benign_loss"
-        ]
+    figures = [
+        make_trainer(rows(2, 1), eval_dataset=rows(5, 0), per_device_eval_batch_size=size).evaluate()
         for size in (1, 2, 5)
     ]
-    assert losses == pytest.approx([losses[0]] * 3, rel=1e-5)
+    losses = [figure[name] for figure in figures for name in ("eval_benign_loss", "eval_loss")]
+    assert losses == pytest.approx([losses[0]] * 6, rel=1e-5)
 
 
 def test_stratified_sampling_gives_every_step_its_share(make_trainer: Any, rows: Rows) -> None:

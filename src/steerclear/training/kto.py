@@ -16,7 +16,7 @@ from steerclear.data.tokenization import AvoidTokens
 from steerclear.errors import ConfigError, DataError, one_of
 from steerclear.losses import AVOIDANCE_OBJECTIVES
 from steerclear.training.arguments import settle_device_defaults
-from steerclear.training.rows import tokenize_rows
+from steerclear.training.rows import fill_batches, tokenize_rows
 from steerclear.training.sampler import BENIGN, UNSAFE
 from steerclear.training.trainer import sum_over_ranks
 
@@ -180,7 +180,7 @@ class KtoBaselineTrainer(KTOTrainer):
         )
         rows = tokenized.map(_as_pair, remove_columns="added", desc=f"Splitting {dataset_name} dataset")
         if dataset_name != "train":
-            return rows
+            return fill_batches(rows, args, lambda _: {"completion_ids": []})
         unsafe = rows["part"].count(UNSAFE)
         if not 0 < unsafe < len(rows):
             raise ConfigError(
@@ -233,6 +233,8 @@ class KtoBaselineTrainer(KTOTrainer):
             self._heldout = [0, 0]
             if tokens:
                 logs["eval_benign_loss"] = total / tokens
+                if "eval_loss" in logs:  # else the mean over batches, which hold different numbers of tokens
+                    logs["eval_loss"] = total / tokens
         super().log(logs, start_time)
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from typing import Any
 
-from datasets import Dataset
+from datasets import Dataset, concatenate_datasets
 
 from steerclear.data.tokenization import AvoidTokens, NothingLeftError, tokenize_row
 from steerclear.errors import DataError
@@ -87,3 +88,14 @@ def _say_what_was_cut(tokenized: Dataset, max_length: int | None, name: str) -> 
     if not len(kept):
         raise DataError(f"{name}: no answer token is left in any row. Raise max_length (got {max_length}).")
     return kept.remove_columns("cut"), counts
+
+
+def fill_batches(rows: Dataset, args: Any, nothing: Callable[[dict[str, Any]], dict[str, Any]]) -> Dataset:
+    """Return held-out rows, filled up until the batches of all ranks are full; else accelerate would count some rows twice.
+
+    Args:
+        args: the trainer's arguments.
+        nothing: what makes a copy of a row one that counts nothing.
+    """
+    missing = -len(rows) % (args.world_size * args.eval_batch_size) if args.world_size > 1 else 0
+    return concatenate_datasets([rows, rows.select([0] * missing).map(nothing)]) if missing else rows

@@ -11,14 +11,14 @@ from datasets import Dataset, concatenate_datasets
 from torch import Tensor
 from trl import SFTTrainer, pack_dataset
 
-from steerclear.data.signed_labels import decode, is_avoided
+from steerclear.data.signed_labels import IGNORED, decode, is_avoided
 from steerclear.errors import ConfigError, DataError
 from steerclear.losses import SEQUENCE_OBJECTIVES, decay_weights
 from steerclear.training.arguments import SteerClearConfig
 from steerclear.training.frozen_base import adapter_switch
 from steerclear.training.head import add_objective_head, sequence_index
 from steerclear.training.packed_attention import use_packed_attention
-from steerclear.training.rows import tokenize_rows
+from steerclear.training.rows import fill_batches, tokenize_rows
 from steerclear.training.sampler import ADDED, BENIGN, UNSAFE, StratifiedSampler
 
 
@@ -107,7 +107,11 @@ class SteerClearTrainer(SFTTrainer):
             raise DataError(f"{dataset_name}: has input_ids but no labels column; see steerclear.data.signed_labels.")
         if packing and "seq_lengths" not in dataset.column_names:
             dataset = _pack(dataset, args.max_length, apart=args.sampling == "stratified")
-        return dataset if "part" in dataset.column_names else _with_parts(dataset)
+        if "part" not in dataset.column_names:
+            dataset = _with_parts(dataset)
+        if dataset_name == "train":
+            return dataset
+        return fill_batches(dataset, args, lambda row: {"labels": [IGNORED] * len(row["labels"])})
 
     def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Any:
         """Return the stratified sampler; uniform sampling is the base class's."""
@@ -220,7 +224,7 @@ class SteerClearTrainer(SFTTrainer):
             logs.update({prefix + name: value for name, value in sums.items()})
             sums["penalty_total"] *= self._penalty_scale
             tokens = sums["benign_tokens"] + sums["unsafe_tokens"]
-            means = {
+            ratios = {
                 "benign_loss": (sums["benign_total"], sums["benign_tokens"]),
                 "penalty": (sums["penalty_total"], sums["penalty_count"]),
                 "unsafe_probability": (sums["unsafe_probability"], sums["unsafe_tokens"]),
@@ -228,7 +232,11 @@ class SteerClearTrainer(SFTTrainer):
                 "anchor": (sums.get("anchor_total", 0.0), sums["benign_tokens"] if "anchor_total" in sums else 0),
             }
             # A mean over nothing is left out: 0 would be a value.
-            logs.update({prefix + name: total / count for name, (total, count) in means.items() if count})
+            means = {name: total / count for name, (total, count) in ratios.items() if count}
+            logs.update({prefix + name: value for name, value in means.items()})
+            if "eval_loss" in logs:  # else the mean over batches, which hold different numbers of tokens
+                terms = {"benign_loss": 1.0, "penalty": self.args.penalty_weight, "anchor": self.args.anchor_weight}
+                logs["eval_loss"] = sum(weight * means.get(name, 0.0) for name, weight in terms.items())
             if mode == "train" and self.state.epoch is not None:
                 logs["unsafe_row_repeats"] = self.state.epoch * self._passes[UNSAFE]
         super().log(logs, start_time)
