@@ -1,4 +1,4 @@
-"""``python -m steerclear``, for launchers that start modules."""
+"""``python -m steerclear``, and so ``accelerate launch -m steerclear``."""
 
 from steerclear.cli import main
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from steerclear import __version__
+from steerclear.commands.ranks import launched_processes, part_ways, rank
 from steerclear.errors import ConfigError, SteerClearError
 
 if TYPE_CHECKING:
@@ -38,8 +39,9 @@ BAD_INPUT, NOT_MET = 2, 1
 
 
 def say(message: str) -> None:
-    """Print a line for the user on standard error; standard output is for results."""
-    typer.echo(message, err=True)
+    """Print a line for the user on standard error; standard output is for results. Of several ranks only the first speaks."""
+    if rank() == 0:
+        typer.echo(message, err=True)
 
 
 def _quiet_start() -> None:
@@ -71,10 +73,18 @@ def _print_quality(runs: Sequence[RunScores]) -> None:
 
 
 @app.callback(invoke_without_command=True)
-def _main(version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False) -> None:
+def _main(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
+) -> None:
     if version:
         typer.echo(__version__)
         raise typer.Exit
+    if launched_processes() > 1 and context.invoked_subcommand not in (None, "train"):
+        raise ConfigError(
+            f"{context.invoked_subcommand}: works in one process, and a launcher started {launched_processes()}. Start it "
+            "without one; only 'steerclear train' is shared by several."
+        )
 
 
 @app.command(context_settings=RECIPE_COMMAND, epilog=RECIPE_HELP)
@@ -87,6 +97,8 @@ def train(context: typer.Context) -> None:
 
     recipe = load_recipe(context.args)
     run = train_recipe(recipe, evaluation_prompts(recipe.evaluation), say, along=evaluate_along(recipe, say))
+    if not part_ways():
+        return
     say(f"trained: {run.path}")
     if recipe.evaluation.suites:
         _print_scores(evaluate(recipe, say), str(run.path))
@@ -515,8 +527,9 @@ def main() -> None:
     try:
         app()
     except SteerClearError as error:
+        who = f"rank {rank()}: " if rank() else ""
         for line in str(error).splitlines():
-            say(f"error: {line}")
+            typer.echo(f"{who}error: {line}", err=True)
         raise SystemExit(BAD_INPUT) from None
     except KeyboardInterrupt:
         say("stopped; run the same command again to continue.")

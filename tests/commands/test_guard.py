@@ -257,7 +257,9 @@ def test_what_cannot_be_watched_is_refused(
     processes: str,
     message: str,
 ) -> None:
-    monkeypatch.setenv("WORLD_SIZE", processes)
+    if processes != "1":
+        monkeypatch.setenv("LOCAL_RANK", "0")
+        monkeypatch.setenv("WORLD_SIZE", processes)
     with pytest.raises(ConfigError, match=message):
         run("run", WATCHED, settings)
     assert not list(tmp_path.glob("run/checkpoints/*"))

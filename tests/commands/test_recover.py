@@ -145,6 +145,7 @@ def test_what_cannot_recover_is_refused_before_anything_is_trained(
     (tmp_path / "run" / "record.json").write_text("{}")
     code, _, said = steerclear("train", **recipe)
     assert (code, "holds another run, one without recovery" in said) == (2, True)
+    monkeypatch.setenv("LOCAL_RANK", "0")
     monkeypatch.setenv("WORLD_SIZE", "2")
     code, _, said = steerclear("train", **recipe)
     assert (code, "recovery: works in one process, and there are 2" in said) == (2, True)

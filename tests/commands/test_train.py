@@ -16,10 +16,11 @@ from peft import PeftModel
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
+from steerclear.commands.checkpoints import last_complete_checkpoint
 from steerclear.commands.doctor import diagnose
 from steerclear.commands.evaluate import evaluation_prompts
 from steerclear.commands.recipe import load_recipe
-from steerclear.commands.train import last_complete_checkpoint, train
+from steerclear.commands.train import train
 from steerclear.errors import SteerClearError, StorageError
 
 Arguments = Callable[[dict[str, Any]], list[str]]

@@ -10,8 +10,9 @@ from typing import Any
 
 from steerclear.commands.judging import Panel, cache_folder, open_panel
 from steerclear.commands.quality import measure_quality
+from steerclear.commands.ranks import launched_processes
 from steerclear.commands.recipe import EvaluationOptions, Recipe
-from steerclear.commands.runs import launched_processes, model_identity
+from steerclear.commands.runs import model_identity
 from steerclear.commands.subjects import Subject, subject_in, subjects_of
 from steerclear.data.templates import begin_answer, render_prompt
 from steerclear.endpoint import Endpoint

@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from steerclear.commands.runs import RunFolder, launched_processes
+from steerclear.commands.ranks import launched_processes
+from steerclear.commands.runs import RunFolder
 from steerclear.data.prepare import PreparedData
 from steerclear.data.templates import render_row
 from steerclear.data.tokenization import AvoidTokens, NothingLeftError, TokenizedRow, tokenize_row
@@ -40,20 +41,28 @@ EXAMPLE_LENGTH = 60
 """Characters that are shown of a degenerate answer."""
 
 
-def check_guard(prepared: PreparedData, arguments: SteerClearConfig | KtoBaselineConfig) -> None:
-    """Find what keeps the guard from working before a model is loaded.
+def check_alone() -> None:
+    """Find processes that the guard would have to share a probe with.
 
     Raises:
-        ConfigError: there are several processes, no held-out rows, or an objective without a penalty to lower.
+        ConfigError: there are several.
     """
-    if isinstance(arguments, KtoBaselineConfig):
-        raise ConfigError(
-            f"guard: got objective '{KTO}', which it cannot watch. Set guard to null, and evaluation.every_steps instead."
-        )
     if launched_processes() > 1:
         raise ConfigError(
             f"guard: probing while training works in one process, and there are {launched_processes()}. Set guard to null, "
             "or train in one process."
+        )
+
+
+def check_guard(prepared: PreparedData, arguments: SteerClearConfig | KtoBaselineConfig) -> None:
+    """Find what keeps the guard from working before a model is loaded.
+
+    Raises:
+        ConfigError: there are no held-out rows, or an objective without a penalty to lower.
+    """
+    if isinstance(arguments, KtoBaselineConfig):
+        raise ConfigError(
+            f"guard: got objective '{KTO}', which it cannot watch. Set guard to null, and evaluation.every_steps instead."
         )
     if not prepared.heldout:
         raise ConfigError("guard: got no held-out benign rows to measure on. Set data.heldout_count to 1 or more.")

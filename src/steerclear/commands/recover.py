@@ -17,8 +17,9 @@ from typing import Any
 from steerclear.commands.along import Along
 from steerclear.commands.answering import Answerer
 from steerclear.commands.evaluate import panel_of
+from steerclear.commands.ranks import launched_processes
 from steerclear.commands.recipe import Recipe
-from steerclear.commands.runs import RECORD, RunFolder, launched_processes
+from steerclear.commands.runs import RECORD, RunFolder
 from steerclear.commands.subjects import source_identity
 from steerclear.commands.train import train, training_arguments
 from steerclear.data.prepare import prepare_data

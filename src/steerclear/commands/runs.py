@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import platform
 import shutil
 from dataclasses import dataclass
@@ -147,11 +146,6 @@ def _order_modules(config: Path) -> None:
         settings = json.loads(config.read_text(encoding="utf-8"))
         if isinstance(settings["target_modules"], list):  # else a pattern
             write_json(config, settings | {"target_modules": sorted(settings["target_modules"])})
-
-
-def launched_processes() -> int:
-    """Return how many processes a launcher such as torchrun or accelerate started for this training."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def versions() -> dict[str, str]:

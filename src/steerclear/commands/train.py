@@ -1,4 +1,7 @@
-"""`steerclear train`: from a recipe to an adapter in a run folder, resumable at any moment."""
+"""`steerclear train`: from a recipe to an adapter in a run folder, resumable at any moment.
+
+Under a launcher every rank comes through here; `steerclear.commands.ranks` says which of them writes.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,9 @@ from datasets import Dataset
 from peft import LoraConfig
 
 from steerclear.commands.along import Along, EvaluateAlong
-from steerclear.commands.guard import CollapseGuard, check_guard
+from steerclear.commands.checkpoints import last_complete_checkpoint
+from steerclear.commands.guard import CollapseGuard, check_alone, check_guard
+from steerclear.commands.ranks import by_first, launched_processes
 from steerclear.commands.recipe import Recipe
 from steerclear.commands.runs import RunFolder, model_fingerprint, save_weights
 from steerclear.config import dump_yaml, raise_all, to_tree
@@ -43,6 +48,8 @@ PAPER_DEFAULTS: dict[str, Any] = {
 
 OWN_DEFAULTS: dict[str, Any] = {
     "gradient_checkpointing": False,
+    # Every step reaches every weight that trains: a term without rows is a zero in the graph.
+    "ddp_find_unused_parameters": False,
     "report_to": "none",
     "save_strategy": "steps",
     "save_steps": 50,
@@ -55,7 +62,7 @@ OWN_DEFAULTS: dict[str, Any] = {
 NO_EFFECT_ON_RESULTS = (
     "output_dir", "report_to", "save_strategy", "save_steps", "save_total_limit", "logging_steps", "eval_strategy",
     "eval_steps", "per_device_eval_batch_size", "disable_tqdm", "dataloader_num_workers", "use_cpu", "run_name",
-    "gradient_checkpointing",
+    "gradient_checkpointing", "ddp_find_unused_parameters",
 )  # fmt: skip
 """Arguments that may change between a killed run and its continuation."""
 
@@ -79,7 +86,7 @@ def train(recipe: Recipe, prompts: Sequence[Prompt], say: Say, along: Along | No
     for message in prepared.messages:
         say(message)
     run = RunFolder(Path(recipe.output))
-    record = run.claim(identity_of(recipe, prepared), dump_yaml(to_tree(recipe)))
+    record = by_first(lambda: run.claim(identity_of(recipe, prepared), dump_yaml(to_tree(recipe))))
     if "train" in record["stages"]:
         say(f"{run.path}: already trained.")
         return run
@@ -88,36 +95,30 @@ def train(recipe: Recipe, prompts: Sequence[Prompt], say: Say, along: Along | No
         if isinstance(trainer, KtoBaselineTrainer):
             say(str(trainer.weights))
         manifest = prepared.manifest | {"tokens": trainer.tokens_cut, "sampling": trainer.sampling_summary()}
-        write_text(run.path / "manifest.json", json.dumps(manifest, indent=2) + "\n")
-        write_text(run.path / "training.json", arguments.to_json_string() + "\n")
+        by_first(lambda: _describe(run, manifest, arguments))
         guard = _watch(trainer, recipe, prepared, run, along, say)
-        checkpoint = last_complete_checkpoint(run.checkpoints)
+        checkpoint = by_first(lambda: last_complete_checkpoint(run.checkpoints, launched_processes()))
         if checkpoint:
             say(f"continuing from {checkpoint.name}.")
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         if guard is not None:
             guard.restore(trainer.model)
         figures = trainer.evaluate() if prepared.heldout else {}
-        save_weights(trainer.model, trainer.processing_class, run.path)
-        history = trainer.state.log_history
-        write_text(run.path / "log.jsonl", "".join(json.dumps(entry) + "\n" for entry in history))
-    losses = [entry["loss"] for entry in history if "loss" in entry]
-    run.finish(
-        "train",
-        {
-            "steps": trainer.state.global_step,
-            "final_loss": _finite(losses[-1]) if losses else None,
-            "heldout_benign_loss": _finite(figures.get("eval_benign_loss")),
-            "seconds": sum(entry.get("train_runtime", 0.0) for entry in history),
-            "rows": {
-                "benign": len(prepared.benign),
-                "added": len(prepared.added),
-                "unsafe": len(prepared.unsafe) if arguments.trains_on_unsafe else 0,
-            },
-            **({} if guard is None else {"guard": guard.summary()}),
+        by_first(lambda: _save(run, trainer))
+    losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+    result = {
+        "steps": trainer.state.global_step,
+        "final_loss": _finite(losses[-1]) if losses else None,
+        "heldout_benign_loss": _finite(figures.get("eval_benign_loss")),
+        "seconds": sum(entry.get("train_runtime", 0.0) for entry in trainer.state.log_history),
+        "rows": {
+            "benign": len(prepared.benign),
+            "added": len(prepared.added),
+            "unsafe": len(prepared.unsafe) if arguments.trains_on_unsafe else 0,
         },
-    )
-    shutil.rmtree(run.checkpoints, ignore_errors=True)
+        **({} if guard is None else {"guard": guard.summary()}),
+    }
+    by_first(lambda: _finish(run, result))
     return run
 
 
@@ -138,11 +139,38 @@ def check_training(recipe: Recipe, prompts: Sequence[Prompt]) -> tuple[PreparedD
         raise ConfigError(
             "model.adapter: is evaluated, not trained further. Merge it into its base first, or leave it out."
         )
+    if recipe.guard is not None:
+        check_alone()
     arguments = training_arguments(recipe)
+    _check_ranks(arguments)
     prepared = prepare_data(recipe.data, prompts)
     if recipe.guard is not None:
         check_guard(prepared, arguments)
     return prepared, arguments
+
+
+def _check_ranks(arguments: Arguments) -> None:
+    """Refuse processes that a launcher started and that would each train alone, into the same folder."""
+    if arguments.world_size != launched_processes():
+        raise ConfigError(
+            f"training: {launched_processes()} processes were launched, but no GPUs are found that they could share. To train "
+            "on processors set training.use_cpu to true; or launch none."
+        )
+
+
+def _describe(run: RunFolder, manifest: dict[str, Any], arguments: Arguments) -> None:
+    write_text(run.path / "manifest.json", json.dumps(manifest, indent=2) + "\n")
+    write_text(run.path / "training.json", arguments.to_json_string() + "\n")
+
+
+def _save(run: RunFolder, trainer: Trainer) -> None:
+    save_weights(trainer.model, trainer.processing_class, run.path)
+    write_text(run.path / "log.jsonl", "".join(json.dumps(entry) + "\n" for entry in trainer.state.log_history))
+
+
+def _finish(run: RunFolder, result: dict[str, Any]) -> None:
+    run.finish("train", result)
+    shutil.rmtree(run.checkpoints, ignore_errors=True)
 
 
 def _watch(
@@ -240,8 +268,10 @@ def identity_of(recipe: Recipe, prepared: PreparedData) -> dict[str, Any]:
         "template": recipe.data.template,
         "training": {key: training[key] for key in sorted(training) if key not in NO_EFFECT_ON_RESULTS},
         "lora": None if recipe.lora is None else to_tree(recipe.lora),
-        # Absent where there is none, so that runs from before there were guards keep their ids.
+        # Absent where there is none (or one process), so that runs from before there were guards keep their ids.
         **({} if recipe.guard is None else {"guard": to_tree(recipe.guard)}),
+        # Each brings its own rows to a step.
+        **({} if launched_processes() == 1 else {"processes": launched_processes()}),
     }
 
 
@@ -289,20 +319,6 @@ def make_trainer(recipe: Recipe, prepared: PreparedData, arguments: Arguments) -
         processing_class=load_tokenizer(recipe.model.path),
         peft_config=lora,
     )
-
-
-def last_complete_checkpoint(folder: Path) -> Path | None:
-    """Return the newest checkpoint that was written to its end; the trainer's state is the last file it writes."""
-    found = sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]), reverse=True)
-    return next((path for path in found if _is_complete(path)), None)
-
-
-def _is_complete(checkpoint: Path) -> bool:
-    try:
-        json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
-    except (OSError, json.JSONDecodeError):
-        return False
-    return True
 
 
 @contextmanager

@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from steerclear.commands.evaluate import check_suites, evaluation_prompts, panel_of
+from steerclear.commands.ranks import launched_processes
 from steerclear.commands.recipe import Recipe, check_kind, load_tree
 from steerclear.commands.recover import check_recovery
-from steerclear.commands.runs import RunFolder, launched_processes
+from steerclear.commands.runs import RunFolder
 from steerclear.commands.train import check_training, identity_of, training_arguments
 from steerclear.commands.tune_report import best_yaml, outcome_line, start_line, trials_csv, tune_markdown
 from steerclear.commands.tune_study import SharedStudy, open_study
