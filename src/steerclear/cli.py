@@ -80,7 +80,7 @@ def _main(
     if version:
         typer.echo(__version__)
         raise typer.Exit
-    if launched_processes() > 1 and context.invoked_subcommand not in (None, "train"):
+    if launched_processes() > 1 and context.invoked_subcommand not in (None, "train", "cell"):
         raise ConfigError(
             f"{context.invoked_subcommand}: works in one process, and a launcher started {launched_processes()}. Start it "
             "without one; only 'steerclear train' is shared by several."

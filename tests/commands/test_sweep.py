@@ -197,6 +197,7 @@ def test_a_cell_trains_in_several_processes(tree: dict[str, Any], tmp_path: Path
     [folder] = (tmp_path / "sweep" / "cells").iterdir()
     assert code == 0, said + (folder / "cell.log").read_text()
     assert (folder / "adapter" / "adapter_model.safetensors").is_file()
+    assert json.loads((folder / "record.json").read_text())["identity"]["processes"] == 2
 
 
 @pytest.mark.parametrize(

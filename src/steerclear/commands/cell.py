@@ -19,6 +19,7 @@ from pathlib import Path
 from steerclear.commands.cell_status import DONE, FAILED, MEMORY_ADVICE, STAGES, Status, write_status
 from steerclear.commands.cells import Cell, is_trained, open_cell
 from steerclear.commands.evaluate import evaluate, evaluate_along, evaluation_prompts
+from steerclear.commands.ranks import part_ways, rank
 from steerclear.commands.recover import train_recipe
 from steerclear.commands.workers import end_with_parent
 from steerclear.config import to_tree
@@ -101,7 +102,8 @@ def _train_launched(cell: Cell) -> None:
     launch, reason = cell.launch, cell.folder / LAUNCH_ERROR
     reason.unlink(missing_ok=True)
     command = [sys.executable, "-P", "-m", "accelerate.commands.launch", "--num_processes", str(launch.processes)]
-    command += ["--config_file", launch.config] if launch.config else []
+    # Without --multi_gpu accelerate starts one process where there are no GPUs; cells at one time each need a port.
+    command += ["--config_file", launch.config] if launch.config else ["--multi_gpu", "--main_process_port", "0"]
     command += ["-m", "steerclear", "cell", str(cell.folder), "--only", "train"]
     with subprocess.Popen(command, stdin=subprocess.PIPE) as process:
         status = process.wait()
@@ -157,6 +159,8 @@ def work_on(folder: Path, only: str | None, say: Say) -> bool:
         train_cell(open_cell(folder), say)
     except Exception as error:  # told to the cell's own process, which cannot see it
         traceback.print_exc()
-        write_text(folder / LAUNCH_ERROR, explain(error))
+        if rank() == 0 or not (folder / LAUNCH_ERROR).is_file():
+            write_text(folder / LAUNCH_ERROR, explain(error))
         return False
+    part_ways()
     return True
