@@ -106,7 +106,10 @@ def is_trained(folder: Path) -> bool:
 
 def _cell(sweep: SweepRecipe, plan: CellPlan, hashes: _Hashes) -> Cell:
     recipe = build(Recipe, plan.tree | {"output": sweep.output})
-    name = sha256_of(_made_of(recipe, plan, hashes))[:12]
+    made_of = _made_of(recipe, plan, hashes)
+    if sweep.launch.processes > 1:  # each brings its own rows to a step
+        made_of["processes"] = sweep.launch.processes
+    name = sha256_of(made_of)[:12]
     recipe = replace(recipe, output=str(Path(sweep.output) / "cells" / name))
     training_arguments(recipe)
     return Cell(id=name, name=plan.name, labels=plan.labels, recipe=recipe, launch=sweep.launch)
