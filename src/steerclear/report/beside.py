@@ -1,0 +1,129 @@
+"""Published figures beside ours: a table of cells, each with what was published and what we measured."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from steerclear.errors import DataError, one_of
+from steerclear.report.comparison import NO_VALUE
+from steerclear.report.latex import latex_table, latex_text
+from steerclear.report.markdown import markdown_cell, markdown_table
+from steerclear.report.sanitize import visible
+
+UNITS = ("count", "%", "score")
+
+
+@dataclass(frozen=True, kw_only=True)
+class BesideCell:
+    """One figure, published and ours."""
+
+    published: float | None
+    """In the table's unit. None: not published."""
+    ours: Mapping[str, Any] | float | None
+    """A rate (``k``, ``n``, ``rate``, ``lower``, ``upper``, as `steerclear.evaluation.rates.Rate`), a value in the table's unit
+    with its interval (``value``, ``lower``, ``upper``), a bare value, or None: not measured."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BesideTable:
+    """A published table with our figures beside it.
+
+    Raises:
+        DataError: an unknown unit, or a row that does not fit the headings.
+    """
+
+    title: str
+    source: str
+    """Where the figures were published."""
+    unit: str
+    """One of `UNITS`: what the published figures are. A rate of ours is shown as ``k/n`` for ``count``, in per cent for ``%``."""
+    row_headings: list[str]
+    """What the labels of a row are, such as model and method."""
+    columns: list[str]
+    rows: list[tuple[list[str], list[BesideCell]]]
+    """The row's labels and its cells, one a column."""
+    notes: list[str]
+
+    def __post_init__(self) -> None:
+        if self.unit not in UNITS:
+            raise DataError(one_of("unit", self.unit, UNITS))
+        for labels, cells in self.rows:
+            if len(labels) != len(self.row_headings) or len(cells) != len(self.columns):
+                raise DataError(
+                    f"{self.title}: the row {labels} has {len(labels)} labels and {len(cells)} cells, expected "
+                    f"{len(self.row_headings)} and {len(self.columns)}."
+                )
+
+
+def published_text(cell: BesideCell) -> str:
+    """Return the published figure as it was printed."""
+    return NO_VALUE if cell.published is None else f"{cell.published:.12g}"
+
+
+def ours_text(cell: BesideCell, unit: str) -> str:
+    """Return our figure with its 95 % interval, where there is one.
+
+    >>> rate = {"k": 3, "n": 100, "rate": 0.03, "lower": 0.0103, "upper": 0.0845}
+    >>> [ours_text(BesideCell(published=1, ours=rate), unit) for unit in ("count", "%")]
+    ['3/100 (1.0-8.5%)', '3.0 (1.0-8.5)']
+    """
+    ours = cell.ours
+    if ours is None:
+        return NO_VALUE
+    if not isinstance(ours, Mapping):
+        return f"{ours:.4g}"
+    if "k" not in ours:
+        return _with_interval(ours["value"], ours["lower"], ours["upper"], 1)
+    if ours["rate"] is None:
+        return f"{ours['k']}/{ours['n']}"
+    if unit == "count":
+        return f"{ours['k']}/{ours['n']} ({100 * ours['lower']:.1f}-{100 * ours['upper']:.1f}%)"
+    return _with_interval(ours["rate"], ours["lower"], ours["upper"], 100)
+
+
+def _with_interval(value: float | None, lower: float | None, upper: float | None, factor: float) -> str:
+    if value is None:
+        return NO_VALUE
+    digits = 1 if factor == 100 or abs(value) >= 10 else 2
+    text = f"{factor * value:.{digits}f}"
+    return (
+        text if lower is None or upper is None else f"{text} ({factor * lower:.{digits}f}-{factor * upper:.{digits}f})"
+    )
+
+
+def beside_lines(table: BesideTable) -> list[list[str]]:
+    """Return the table as text: the headings, two a column, then the rows."""
+    headings = [*table.row_headings, *(f"{c}, {whose}" for c in table.columns for whose in ("published", "ours"))]
+    return [headings, *([*labels, *_texts(cells, table.unit)] for labels, cells in table.rows)]
+
+
+def _texts(cells: list[BesideCell], unit: str) -> list[str]:
+    return [text for cell in cells for text in (published_text(cell), ours_text(cell, unit))]
+
+
+def beside_markdown(table: BesideTable) -> str:
+    """Return the table in Markdown, with its source and notes."""
+    headings, *rows = beside_lines(table)
+    rule = ["---"] * len(table.row_headings) + ["---:"] * 2 * len(table.columns)
+    lines = [list(map(markdown_cell, headings)), rule, *(list(map(markdown_cell, row)) for row in rows)]
+    about = f"\n## {markdown_cell(table.title)}\n\nPublished: {visible(table.source)}. Unit: {_unit(table)}.\n\n"
+    return about + markdown_table(lines) + "".join(f"\n{visible(note)}\n" for note in table.notes)
+
+
+def beside_latex(table: BesideTable) -> str:
+    """Return the table in LaTeX (booktabs): each column's heading over its published and our figure."""
+    _, *rows = beside_lines(table)
+    labels, count = len(table.row_headings), len(table.columns)
+    top = [*[""] * labels, *(rf"\multicolumn{{2}}{{c}}{{{latex_text(column)}}}" for column in table.columns)]
+    rules = "".join(rf"\cmidrule(lr){{{labels + 1 + 2 * i}-{labels + 2 + 2 * i}}}" for i in range(count))
+    below = [*map(latex_text, table.row_headings), *["published", "ours"] * count]
+    caption = f"{table.title}. Published: {table.source}. Unit: {_unit(table)}. " + " ".join(table.notes)
+    return latex_table(
+        f"{' & '.join(top)} \\\\\n{rules}\n{' & '.join(below)}", rows, "l" * labels + "r" * 2 * count, caption
+    )
+
+
+def _unit(table: BesideTable) -> str:
+    return {"count": "number of answers; ours with 95 % intervals of the share", "%": "%", "score": "score"}[table.unit]
