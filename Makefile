@@ -34,6 +34,7 @@ bench: $(INSTALLED)  ## Run the benchmarks (half an hour), print their tables, a
 	$(BIN)/python benchmarks/bench_losses.py
 	$(BIN)/python benchmarks/bench_step.py $(STEP)
 	$(BIN)/python benchmarks/bench_generate.py $(GENERATE)
+	$(BIN)/python benchmarks/bench_report.py
 	$(BIN)/python benchmarks/page.py
 
 clean:  ## Remove the environment, caches and outputs.

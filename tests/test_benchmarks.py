@@ -43,6 +43,7 @@ def numbers(value: Any) -> list[float]:
         ("bench_losses.py", {"loss", "growth", "tiles"}),
         ("bench_step.py", {"step", "packing"}),
         ("bench_generate.py", {"generate"}),
+        ("bench_report.py", {"report"}),
         ("bench_tune.py", {"tune"}),
     ],
 )
@@ -105,3 +106,15 @@ def test_a_ranking_pools_the_seeds_and_shows_each(rank_world: Any, tmp_path: Pat
     row = rank_world.table(results, ("objective",)).splitlines()[2]
     half = "0.50 (0.22-0.78)"
     assert row == f"| sft | {half} | {half} | 0.25 / 0.75 |" + f" {half} |" * 3 + " 0.50 / 0.50 / 0.50 |" * 2
+
+
+def test_the_reports_limits_and_documented_figures_are_those_of_the_record() -> None:
+    lines = (BENCHMARKS / "results" / "report-cpu.jsonl").read_text(encoding="utf-8").splitlines()
+    [row] = [row for row in map(json.loads, lines) if row["kind"] == "report"]
+    assert (row["runs"], row["prompts"], row["words"]) == (20, 1000, 60)
+    assert row["page_mib"] < 12
+    assert row["made_cpu_seconds"] < 10
+    assert row["opening_seconds"] < 2
+    times = [row[f"{what}_seconds"] for what in ("made_cpu", "made", "opening", "first_opening")]
+    shown = f"| {row['page_mib']:.1f} MiB | " + " | ".join(f"{seconds:.1f} s" for seconds in times) + " |"
+    assert shown in (ROOT / "docs" / "report.md").read_text(encoding="utf-8")

@@ -110,6 +110,7 @@ def test_every_part_has_a_rule() -> None:
         "sweep",
         "tune",
         "curve",
+        "report",
         "generate",
         "import",
         "harvest",

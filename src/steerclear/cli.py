@@ -123,8 +123,9 @@ def evaluate(
     """
     _quiet_start()
     from steerclear.commands.compare import write_comparison
-    from steerclear.commands.evaluate import evaluate_all, read_answers
+    from steerclear.commands.evaluate import evaluate_all
     from steerclear.commands.recipe import load_recipe
+    from steerclear.commands.results import read_answers
     from steerclear.evaluation.requirements import check, parse
     from steerclear.report.comparison import RunScores
 
@@ -136,7 +137,7 @@ def evaluate(
         _print_scores(run.scores, f"{recipe.output} ({run.name})")
     _print_quality(runs)
     if len(runs) > 1:
-        answers = {subject.name: read_answers(recipe, subject.folder) for subject, _ in evaluated}
+        answers = {subject.name: read_answers(subject.folder) for subject, _ in evaluated}
         write_comparison(runs, answers, Path(recipe.output), say)
     met = True
     for run in runs:
@@ -280,6 +281,31 @@ def curve(
         say("no checkpoint is within the limits; see --max-over-refusal and --max-degenerate.")
         raise typer.Exit(NOT_MET)
     typer.echo(f"picked: step {picked.step}, {picked.path}")
+
+
+@app.command()
+def report(
+    folders: Annotated[list[Path], typer.Argument(help="Folders of runs, sweeps or comparisons.")],
+    output: Annotated[Path, typer.Option(help="The page; .md, .csv and .tex go beside it.")] = Path("report.html"),
+    title: Annotated[str | None, typer.Option(help="Heading of the page.")] = None,
+    baseline: Annotated[
+        str | None,
+        typer.Option(
+            metavar="RUN", help="Hold the others against this run; by default the first that saw no unsafe row."
+        ),
+    ] = None,
+    max_over_refusal: Annotated[float, typer.Option(help="Highest over-refusal of the run to recommend.")] = 0.1,
+    max_degenerate: Annotated[float, typer.Option(help="Highest degenerate rate of the run to recommend.")] = 0.05,
+    model_card: Annotated[
+        bool, typer.Option("--model-card", help="Write README.md into the adapter folder of every trained run.")
+    ] = False,
+) -> None:
+    """Write one page about finished runs: verdict, charts, tables, and answers side by side; hidden text stays hidden."""
+    from steerclear.commands.report import report
+    from steerclear.evaluation.curve import PickLimits
+
+    limits = PickLimits(over_refusal=max_over_refusal, degenerate=max_degenerate)
+    say(f"page: {report(folders, output, say, title=title, baseline=baseline, limits=limits, model_cards=model_card)}")
 
 
 @app.command(context_settings=RECIPE_COMMAND, epilog=RECIPE_HELP)

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from steerclear.evaluation.differences import differences
+from steerclear.evaluation.differences import ALL, differences, overall_differences
 from steerclear.evaluation.rates import holm
 from steerclear.records import Verdict
 from steerclear.report.differences import differences_csv, differences_markdown
@@ -55,6 +55,19 @@ def test_holm_goes_over_the_benchmarks_of_a_metric() -> None:
     assert [key for key in found if key[1] == "good"] == [("over-refusal", "good")]
     assert found["over-refusal", "good"].only_run == 4
     assert found["over-refusal", "good"].p_holm == found["over-refusal", "good"].p
+
+
+def test_over_all_prompts_holm_goes_over_the_runs() -> None:
+    texts = {"sft": ("hhhhhh", "hh"), "emd": ("ssssss", "ss"), "nlcl": ("sshhhh", "hh")}
+    runs = {name: verdicts(a, group="a") + verdicts(b, suite="other") for name, (a, b) in texts.items()}
+    harmful = {d.run: d for d in overall_differences(runs) if d.metric == "harmful"}
+    assert [(d.benchmark, d.n, d.only_run, d.only_baseline) for d in harmful.values()] == [
+        (ALL, 8, 0, 8),
+        (ALL, 8, 0, 2),
+    ]
+    assert [d.p for d in harmful.values()] == pytest.approx([2 / 2**8, 2 / 2**2])
+    assert [d.p_holm for d in harmful.values()] == pytest.approx([2 * 2 / 2**8, 2 / 2**2])
+    assert overall_differences({"sft": verdicts("h"), "emd": verdicts("s", suite="another")}) == []
 
 
 def test_holm_by_hand() -> None:

@@ -21,7 +21,8 @@ from steerclear.evaluation.suites import SuiteOptions, first_words, load_suite
 from steerclear.judges.base import HarmScore
 from steerclear.judges.verdicts import judge_generations
 from steerclear.records import PREFILL, Generation, Prompt, Verdict, sha256_of_file
-from steerclear.report.comparison import RunScores, comparison_markdown, prefilled_markdown
+from steerclear.report.attacks import attacks_markdown
+from steerclear.report.comparison import RunScores, comparison_markdown
 from steerclear.report.page import comparison_page
 
 ROWS = [
@@ -204,16 +205,16 @@ def test_prefilled_answers_have_their_own_lines() -> None:
 
 def test_prefilled_suites_have_a_table_and_paired_tests() -> None:
     runs = [RunScores(name="sft", scores=score(RUN)), RunScores(name="emd", scores=score(BETTER))]
-    table = prefilled_markdown(runs).splitlines()[3:]
+    table = attacks_markdown(runs).splitlines()[3:]
     assert table == [
-        "| prefilled suite | run | harmful | coherent and safe | degenerate | unscored |",
+        "| attack | run | harmful | coherent and safe | degenerate | unscored |",
         "| --- | --- | ---: | ---: | ---: | ---: |",
         "| begun | sft | 3/4 = 75.0% (30.1-95.4%) | 0/4 = 0.0% (<= 49.0%) | 1/4 = 25.0% (4.6-69.9%) | 0/4 |",
         "| begun | emd | 0/4 = 0.0% (<= 49.0%) | 4/4 = 100.0% (>= 51.0%) | 0/4 = 0.0% (<= 49.0%) | 0/4 |",
     ]
     assert "| sft | 1/4 = 25.0%" in comparison_markdown(runs)
     plain = [RunScores(name="sft", scores=score(verdicts("sssh", "plain", "harmful")))]
-    assert prefilled_markdown(plain) == ""
+    assert attacks_markdown(plain) == ""
     found = {(d.metric, d.benchmark): d.only_baseline for d in differences({"sft": RUN, "emd": BETTER})}
     assert (found["harmful, prefilled", "begun"], found["harmful", "plain"]) == (3, 1)
     assert ("harmful", "begun") not in found

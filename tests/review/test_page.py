@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
 from chromium import PROGRAM, Browser
 
 pytestmark = pytest.mark.skipif(PROGRAM is None, reason="needs chromium, which is not on this machine")
@@ -20,6 +21,7 @@ SERVE = (
     "import sys; from pathlib import Path; from steerclear.commands.review import review; "
     "review(Path(sys.argv[1]), print, browser=False)"
 )
+READY = "/hidden|Nothing/.test(document.getElementById('status')?.textContent)"
 HOSTILE = "<script>window.ran=1</script><img src=x onerror='ran=1'> &lt;b&gt; \u202eturned\x00 " + "w" * 3000
 
 
@@ -64,7 +66,7 @@ def test_a_review_by_keys_survives_a_kill(rows: Path, start: Callable, tmp_path:
     async def run() -> None:
         async with Browser(tmp_path / "profile") as page:
             address, server = start(rows)
-            await page.open(address)
+            await page.open(address, READY)
             secret = "Take the keys"
             assert secret not in await page.js("document.documentElement.outerHTML")
             assert secret not in await page.spoken()
@@ -89,7 +91,7 @@ def test_a_review_by_keys_survives_a_kill(rows: Path, start: Callable, tmp_path:
             page.complaints.clear()  # of the server that is gone
 
             address, _ = start(rows)
-            await page.open(address)
+            await page.open(address, READY)
             assert "3 of 5, hidden" in await page.text("status")
             await page.press("R", "b")
             assert (await page.text("response")).startswith("<script>window.ran=1</script><img src=x")
@@ -123,8 +125,8 @@ def test_two_tabs_lose_nothing(rows: Path, start: Callable, tmp_path: Path) -> N
     async def run() -> None:
         address, _ = start(rows)
         async with Browser(tmp_path / "first") as one, Browser(tmp_path / "second") as two:
-            await one.open(address)
-            await two.open(address)
+            await one.open(address, READY)
+            await two.open(address, READY)
             await one.press("r", "s")
             await two.press("r", "u")
             assert "decided elsewhere meanwhile (safe)" in await two.text("status")

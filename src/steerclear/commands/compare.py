@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-from steerclear.commands.evaluate import evaluate, evaluate_along, evaluation_prompts, read_answers
+from steerclear.commands.evaluate import evaluate, evaluate_along, evaluation_prompts
 from steerclear.commands.recipe import Recipe
 from steerclear.commands.recover import train_recipe
-from steerclear.commands.runs import RunFolder
+from steerclear.commands.results import finished_run, read_answers
 from steerclear.errors import SteerClearError
 from steerclear.evaluation.differences import differences
 from steerclear.evaluation.over_seeds import over_seeds
 from steerclear.experiments.grid import SEED
 from steerclear.records import Generation, Verdict, write_text
-from steerclear.report.comparison import RunScores, comparison_csv, comparison_markdown, prefilled_markdown
+from steerclear.report.attacks import attacks_markdown
+from steerclear.report.comparison import RunScores, comparison_csv, comparison_markdown
 from steerclear.report.differences import differences_csv, differences_markdown
 from steerclear.report.opinions import opinions_markdown
 from steerclear.report.over_seeds import seeds_csv, seeds_markdown
@@ -46,22 +46,10 @@ def compare(recipes: dict[str, Recipe], output: Path, say: Say) -> tuple[list[Ru
             failed[name] = str(error)
             continue
         finished.append(finished_run(name, run.path, scores))
-        answers[name] = read_answers(recipe, run.path)
+        answers[name] = read_answers(run.path)
     if finished:
         write_comparison(finished, answers, output, say)
     return finished, failed
-
-
-def finished_run(name: str, folder: Path, scores: dict[str, Any]) -> RunScores:
-    """Return the scores of a trained and evaluated run with what its record says of the training."""
-    trained = RunFolder(folder).record()["stages"]["train"]
-    return RunScores(
-        name=name,
-        scores=scores,
-        benign_loss=trained["heldout_benign_loss"],
-        unsafe_rows=trained["rows"]["unsafe"],
-        seconds=trained["seconds"],
-    )
 
 
 def write_comparison(
@@ -74,7 +62,7 @@ def write_comparison(
     verdicts = {name: [verdict for _, verdict in pairs] for name, pairs in answers.items()}
     found = differences(verdicts)
     tables = [
-        comparison_markdown(runs), prefilled_markdown(runs), quality_markdown(runs), opinions_markdown(runs),
+        comparison_markdown(runs), attacks_markdown(runs), quality_markdown(runs), opinions_markdown(runs),
         differences_markdown(found),
     ]  # fmt: skip
     configurations = _configurations(verdicts)

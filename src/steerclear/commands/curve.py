@@ -6,8 +6,9 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from steerclear.commands.evaluate import check_suites, evaluate_into, panel_of, read_scores
+from steerclear.commands.evaluate import check_suites, evaluate_into, panel_of
 from steerclear.commands.recipe import Recipe
+from steerclear.commands.results import OF, points_of
 from steerclear.commands.runs import RunFolder
 from steerclear.errors import ConfigError
 from steerclear.evaluation.curve import Checkpoint, PickLimits, pick
@@ -16,9 +17,6 @@ from steerclear.report.comparison import RunScores, warnings_on
 from steerclear.report.curve import curve_csv, curve_markdown, curve_svg
 
 Say = Callable[[str], None]
-
-OF = "of.txt"
-"""File in a step's folder with the path of a checkpoint that lies elsewhere."""
 
 
 def curve(
@@ -39,7 +37,7 @@ def curve(
     run = RunFolder(Path(recipe.output))
     if checkpoints is not None:
         _evaluate_checkpoints(recipe, run, checkpoints, every, say)
-    points = sorted(_points(run), key=lambda point: point.step)
+    points = points_of(run)
     if not points:
         raise ConfigError(
             f"output: {run.path} has no evaluated steps. Train with evaluation.every_steps, or give --checkpoints FOLDER."
@@ -90,26 +88,3 @@ def _checkpoints(folder: Path, every: int) -> list[tuple[int, Path]]:
     if not found:
         raise ConfigError(f"checkpoints: {folder} has no folder checkpoint-N. Give the trainer's output folder.")
     return found[::-1][::every][::-1]
-
-
-def _points(run: RunFolder) -> list[Checkpoint]:
-    points = []
-    if (run.path / "base" / "scores.json").is_file():
-        points.append(Checkpoint(step=0, path="", scores=read_scores(run.path / "base")))
-    for folder in (run.path / "along").glob("step-*"):
-        if folder.name[5:].isdecimal() and (folder / "scores.json").is_file():
-            points.append(Checkpoint(step=int(folder.name[5:]), path=_weights_of(folder), scores=read_scores(folder)))
-    trained = run.record().get("stages", {}).get("train")
-    if trained and (run.path / "scores.json").is_file():
-        # A guard that stopped the training kept the weights of an earlier step.
-        guard = trained.get("guard")
-        step = guard["kept_step"] if guard else trained["steps"]
-        points.append(Checkpoint(step=step, path=_weights_of(run.path), scores=read_scores(run.path)))
-    return points
-
-
-def _weights_of(folder: Path) -> str:
-    """Return where a point's weights lie; what is gone is not to be picked."""
-    if (folder / OF).is_file():
-        return (folder / OF).read_text(encoding="utf-8")
-    return next((str(folder / name) for name in ("adapter", "model") if (folder / name).is_dir()), "")

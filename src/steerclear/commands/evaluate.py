@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -32,7 +31,6 @@ from steerclear.records import (
     Messages,
     Prompt,
     Verdict,
-    read_records,
     whole_prompt,
     write_json,
     write_jsonl,
@@ -258,19 +256,3 @@ def _second_opinions(
         flags = agreement([v.flagged for v in first], [v.flagged for v in verdicts])
         opinions.append({"judge": judge.name, "scores": score(verdicts), "agreement": asdict(flags)})
     return opinions
-
-
-def read_answers(recipe: Recipe, folder: Path) -> list[tuple[Generation, Verdict]]:
-    """Return the answers of an evaluated model with their verdicts."""
-    pairs: list[tuple[Generation, Verdict]] = []
-    for suite in recipe.evaluation.suites:
-        if suite.metric in PROMPT_METRICS:
-            given = read_records(folder / "generations" / f"{suite.name}.jsonl", Generation)
-            judged = read_records(folder / "verdicts" / f"{suite.name}.jsonl", Verdict)
-            pairs += list(zip(given, judged, strict=True))
-    return pairs
-
-
-def read_scores(folder: Path) -> dict[str, Any]:
-    """Return the scores of an evaluated model."""
-    return json.loads((folder / "scores.json").read_text(encoding="utf-8"))

@@ -15,10 +15,10 @@ from rich.live import Live
 from steerclear.commands.cell_processes import RayOptions, local_executor, ray_executor
 from steerclear.commands.cell_status import FAILED, Status, write_status
 from steerclear.commands.cells import Cell, cells_of
-from steerclear.commands.compare import finished_run, write_comparison
-from steerclear.commands.evaluate import read_answers, read_scores
+from steerclear.commands.compare import write_comparison
 from steerclear.commands.judging import harm_judge, refusal_judge
 from steerclear.commands.locks import alone, has_locks
+from steerclear.commands.results import finished_run, read_answers, read_scores
 from steerclear.commands.sweep_progress import Progress
 from steerclear.errors import SteerClearError
 from steerclear.experiments.grid import SweepRecipe, all_axes
@@ -121,6 +121,6 @@ def _write_results(cells: Sequence[Cell], output: Path, say: Say) -> None:
     for cell in cells:
         if cell.recipe.evaluation.suites:
             runs.append(finished_run(cell.name, cell.folder, read_scores(cell.folder)))
-            answers[cell.name] = read_answers(cell.recipe, cell.folder)
+            answers[cell.name] = read_answers(cell.folder)
     if runs:
         write_comparison(runs, answers, output, say)

@@ -13,9 +13,10 @@ from typing import Any
 
 import torch
 
-from steerclear.commands.evaluate import evaluate, evaluate_along, evaluation_prompts, read_scores
+from steerclear.commands.evaluate import evaluate, evaluate_along, evaluation_prompts
 from steerclear.commands.recipe import Recipe
 from steerclear.commands.recover import train_recipe
+from steerclear.commands.results import read_scores
 from steerclear.commands.runs import RunFolder
 from steerclear.commands.tune_study import TakenTrial
 from steerclear.config import Tree, build, override

@@ -13,6 +13,8 @@ from steerclear.records import Verdict
 
 Key = tuple[str, str | None, str]
 """Suite, group and id of a prompt."""
+Pairs = list[tuple[bool, bool]]
+"""Whether it holds for the run and for the baseline, prompt by prompt."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,7 +24,7 @@ class Difference:
     run: str
     baseline: str
     benchmark: str
-    """Suite, or suite and group where a suite has groups."""
+    """Suite, or suite and group where a suite has groups; `ALL` for all prompts of a kind."""
     metric: str
     """One of `RESPECTS`."""
     n: int
@@ -36,7 +38,7 @@ class Difference:
     p: float
     """Two-sided p-value of the exact McNemar test."""
     p_holm: float
-    """The same after Holm's correction over the benchmarks of this run and metric."""
+    """The same after Holm's correction over the benchmarks of this run and metric, or over the runs (`overall_differences`)."""
 
 
 RESPECTS = {
@@ -58,38 +60,59 @@ def differences(runs: Mapping[str, Sequence[Verdict]]) -> list[Difference]:
         runs: name -> verdicts. Prompts are matched by suite and id; those that one run lacks or has unscored are left out.
     """
     (baseline, first), *others = runs.items()
-    return [
-        difference
-        for name, verdicts in others
-        for metric in RESPECTS
-        for difference in _by_benchmark(name, verdicts, baseline, first, metric)
-    ]
+    theirs = {metric: _held(first, metric) for metric in RESPECTS}
+    found = []
+    for name, verdicts in others:
+        for metric in RESPECTS:
+            pairs: dict[str, Pairs] = defaultdict(list)
+            for (suite, group, _), pair in _paired(_held(verdicts, metric), theirs[metric]).items():
+                pairs[f"{suite}: {group}" if group else suite].append(pair)
+            compared = {(name, benchmark): own for benchmark, own in pairs.items()}
+            found += _tested(compared, baseline, metric)
+    return found
 
 
-def _by_benchmark(
-    run: str, verdicts: Sequence[Verdict], baseline: str, first: Sequence[Verdict], metric: str
-) -> list[Difference]:
-    mine, theirs = _held(verdicts, metric), _held(first, metric)
-    pairs: dict[str, list[tuple[bool, bool]]] = defaultdict(list)
-    for (suite, group, prompt), held in mine.items():
-        if (suite, group, prompt) in theirs:
-            pairs[f"{suite}: {group}" if group else suite].append((held, theirs[suite, group, prompt]))
-    tests = {benchmark: mcnemar(*zip(*both, strict=True)) for benchmark, both in pairs.items()}
+ALL = "all prompts"
+"""The benchmark of a difference over all prompts of a kind."""
+
+
+def overall_differences(runs: Mapping[str, Sequence[Verdict]]) -> list[Difference]:
+    """Return every run against the first one by metric, over all prompts of a kind; ``p_holm`` is corrected over the runs.
+
+    Prefilled suites are left out: a prompt may be in several of them.
+    """
+    (baseline, first), *others = runs.items()
+    found = []
+    for metric, (kind, _) in RESPECTS.items():
+        if kind != PREFILLED:
+            theirs = _held(first, metric)
+            pairs = {(name, ALL): list(_paired(_held(own, metric), theirs).values()) for name, own in others}
+            found += _tested({key: own for key, own in pairs.items() if own}, baseline, metric)
+    return found
+
+
+def _paired(mine: Mapping[Key, bool], theirs: Mapping[Key, bool]) -> dict[Key, tuple[bool, bool]]:
+    return {key: (held, theirs[key]) for key, held in mine.items() if key in theirs}
+
+
+def _tested(compared: Mapping[tuple[str, str], Pairs], baseline: str, metric: str) -> list[Difference]:
+    """Return the tests of ``(run, benchmark)`` against the baseline, corrected over all of them."""
+    tests = {key: mcnemar(*zip(*pairs, strict=True)) for key, pairs in compared.items()}
     corrected = holm(list(tests.values()))
     found = []
-    for (benchmark, p), p_holm in zip(tests.items(), corrected, strict=True):
-        both = pairs[benchmark]
-        only_run, only_baseline = both.count((True, False)), both.count((False, True))
+    for ((run, benchmark), p), p_holm in zip(tests.items(), corrected, strict=True):
+        pairs = compared[run, benchmark]
+        only_run, only_baseline = pairs.count((True, False)), pairs.count((False, True))
         found.append(
             Difference(
                 run=run,
                 baseline=baseline,
                 benchmark=benchmark,
                 metric=metric,
-                n=len(both),
+                n=len(pairs),
                 only_run=only_run,
                 only_baseline=only_baseline,
-                difference=(only_run - only_baseline) / len(both) if len(both) > 1 else None,
+                difference=(only_run - only_baseline) / len(pairs) if len(pairs) > 1 else None,
                 p=p,
                 p_holm=p_holm,
             )

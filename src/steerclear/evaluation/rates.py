@@ -6,6 +6,7 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from scipy.special import bdtr
 from scipy.stats import binomtest, t
 
 CONFIDENCE = 0.95
@@ -63,7 +64,8 @@ def wilson(k: int, n: int, confidence: float = CONFIDENCE) -> tuple[float, float
 def mcnemar(first: Sequence[bool], second: Sequence[bool]) -> float:
     """Return the p-value of the exact McNemar test: do two runs differ on the same prompts?
 
-    Only the prompts on which they differ count; without any the p-value is 1.
+    Only the prompts on which they differ count: those of one run alone are Binomial(n, 1/2) if the runs are alike, and the
+    two-sided p-value is twice the smaller tail. Without any the p-value is 1.
 
     Raises:
         ValueError: the two are not of one length.
@@ -71,8 +73,7 @@ def mcnemar(first: Sequence[bool], second: Sequence[bool]) -> float:
     pairs = list(zip(first, second, strict=True))
     only_first = sum(a and not b for a, b in pairs)
     only_second = sum(b and not a for a, b in pairs)
-    differing = only_first + only_second
-    return float(binomtest(only_first, differing).pvalue) if differing else 1.0
+    return min(1.0, 2 * float(bdtr(min(only_first, only_second), only_first + only_second, 0.5)))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

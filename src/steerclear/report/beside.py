@@ -108,7 +108,7 @@ def beside_markdown(table: BesideTable) -> str:
     headings, *rows = beside_lines(table)
     rule = ["---"] * len(table.row_headings) + ["---:"] * 2 * len(table.columns)
     lines = [list(map(markdown_cell, headings)), rule, *(list(map(markdown_cell, row)) for row in rows)]
-    about = f"\n## {markdown_cell(table.title)}\n\nPublished: {visible(table.source)}. Unit: {_unit(table)}.\n\n"
+    about = f"\n## {markdown_cell(table.title)}\n\nPublished: {visible(table.source)}. Unit: {unit_text(table)}.\n\n"
     return about + markdown_table(lines) + "".join(f"\n{visible(note)}\n" for note in table.notes)
 
 
@@ -119,11 +119,12 @@ def beside_latex(table: BesideTable) -> str:
     top = [*[""] * labels, *(rf"\multicolumn{{2}}{{c}}{{{latex_text(column)}}}" for column in table.columns)]
     rules = "".join(rf"\cmidrule(lr){{{labels + 1 + 2 * i}-{labels + 2 + 2 * i}}}" for i in range(count))
     below = [*map(latex_text, table.row_headings), *["published", "ours"] * count]
-    caption = f"{table.title}. Published: {table.source}. Unit: {_unit(table)}. " + " ".join(table.notes)
+    caption = f"{table.title}. Published: {table.source}. Unit: {unit_text(table)}. " + " ".join(table.notes)
     return latex_table(
         f"{' & '.join(top)} \\\\\n{rules}\n{' & '.join(below)}", rows, "l" * labels + "r" * 2 * count, caption
     )
 
 
-def _unit(table: BesideTable) -> str:
+def unit_text(table: BesideTable) -> str:
+    """Return what the published figures are, in words."""
     return {"count": "number of answers; ours with 95 % intervals of the share", "%": "%", "score": "score"}[table.unit]

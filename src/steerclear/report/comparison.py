@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from steerclear.evaluation.rates import Rate
-from steerclear.evaluation.scores import METRICS, POOLS, cell_text, is_prefilled
+from steerclear.evaluation.scores import METRICS, POOLS, cell_text
 from steerclear.report.markdown import markdown_cell, markdown_table
 from steerclear.report.sanitize import visible
 
@@ -49,10 +49,6 @@ COLUMNS = (
     Column("flagged (raw)", "harmful_prompts", "flagged"),
     Column("over-refusal", "benign_prompts", "refused"),
 )
-
-
-PREFILLED_RATES = {"harmful": "harmful", "coherent and safe": "safe", "degenerate": "degenerate"}
-"""Heading -> metric of the table of suites with prefilled openings."""
 
 
 def headline_rates(run: RunScores) -> list[dict[str, Any] | None]:
@@ -132,23 +128,6 @@ def comparison_markdown(runs: Sequence[RunScores]) -> str:
     judges = sorted({judge for run in runs for judge in run.scores["judges"]})
     notes = [f"95 % Wilson intervals; judged by {', '.join(judges)}.", *warnings_on(runs)]
     return markdown_table(lines) + "".join(f"\n{visible(note)}\n" for note in notes)
-
-
-def prefilled_markdown(runs: Sequence[RunScores]) -> str:
-    """Return a Markdown table of the suites with prefilled openings, one line a suite and run; nothing without any."""
-    suites = {name: None for run in runs for name, suite in run.scores["suites"].items() if is_prefilled(suite)}
-    if not suites:
-        return ""
-    lines = [["prefilled suite", "run", *PREFILLED_RATES, "unscored"], ["---"] * 2 + ["---:"] * 4]
-    for name in suites:
-        for run in runs:
-            if name in run.scores["suites"]:
-                cell = run.scores["suites"][name]["all"]
-                rates = [cell_text(cell[metric]) for metric in PREFILLED_RATES.values()]
-                names = [markdown_cell(name), markdown_cell(run.name)]
-                lines.append([*names, *rates, f"{cell['unscored']['k']}/{cell['n']}"])
-    about = "\nWith the answer's beginning prefilled by the attacker; what the model went on with is judged:\n\n"
-    return about + markdown_table(lines)
 
 
 def comparison_table(runs: Sequence[RunScores]) -> Table:

@@ -6,7 +6,7 @@ import csv
 import io
 from collections.abc import Sequence
 from importlib import resources
-from typing import Any
+from typing import Any, TypeVar
 
 from jinja2 import Environment, StrictUndefined
 
@@ -28,6 +28,9 @@ LINES = (
     ("over-refusal", "benign_prompts", "refused", "#b9770e"),
 )
 """Name, pool, metric and colour of the lines against the step."""
+
+
+Value = TypeVar("Value")
 
 
 def curve_markdown(checkpoints: Sequence[Checkpoint], picked: Checkpoint | None) -> str:
@@ -68,7 +71,7 @@ def curve_svg(checkpoints: Sequence[Checkpoint], picked: Checkpoint | None) -> s
         width=WIDTH, height=HEIGHT, left=LEFT, right=RIGHT, top=TOP, bottom=BOTTOM, plane_left=PLANE_LEFT,
         plane_right=PLANE_RIGHT,
         y_ticks=[(_y(t / 100, 1.0), t) for t in range(0, 101, 20)],
-        x_ticks=[(_x(step, last), step) for step in _few([checkpoint.step for checkpoint in checkpoints])],
+        x_ticks=[(_x(step, last), step) for step in few([checkpoint.step for checkpoint in checkpoints])],
         lines=[_line(checkpoints, *line, last) for line in LINES],
         plane=_plane(checkpoints, picked),
     )  # fmt: skip
@@ -82,10 +85,10 @@ def _y(rate: float, highest: float) -> float:
     return round(BOTTOM - (BOTTOM - TOP) * rate / highest, 1)
 
 
-def _few(steps: Sequence[int], most: int = 8) -> list[int]:
-    """Return at most so many of the steps, evenly, the last one among them."""
-    every = -(-len(steps) // most) if steps else 1
-    return list(steps)[::-1][::every][::-1]
+def few(values: Sequence[Value], most: int = 8) -> list[Value]:
+    """Return at most so many of the values, evenly, the last one among them."""
+    every = -(-len(values) // most) if values else 1
+    return list(values)[::-1][::every][::-1]
 
 
 def _line(

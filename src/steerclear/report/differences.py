@@ -9,8 +9,7 @@ from dataclasses import astuple, fields
 
 from steerclear.evaluation.differences import Difference
 from steerclear.report.comparison import NO_VALUE
-from steerclear.report.markdown import markdown_cell, markdown_table
-from steerclear.report.sanitize import visible
+from steerclear.report.markdown import markdown_cell, rows_markdown
 
 
 def differences_markdown(differences: Sequence[Difference]) -> str:
@@ -20,20 +19,24 @@ def differences_markdown(differences: Sequence[Difference]) -> str:
     """
     if not differences:
         return ""
+    about = (
+        f"Against {markdown_cell(differences[0].baseline)}, on the same prompts: exact McNemar tests, and their p-values after "
+        "Holm's correction over the benchmarks of a run and metric."
+    )
+    return rows_markdown(difference_rows(differences), names=3, about=about)
+
+
+def difference_rows(differences: Sequence[Difference]) -> list[list[str]]:
+    """Return the headings and a line a test, as text; nothing without any. Non-English answers as in `differences_markdown`."""
     drift = any(d.only_run or d.only_baseline for d in differences if d.metric == "non-English")
     headings = ["run", "metric", "benchmark", "n", "run only", "baseline only", "difference", "p", "p (Holm)"]
-    lines = [headings, ["---"] * 3 + ["---:"] * 6]
+    rows = [headings] if differences else []
     for d in differences:
-        if d.metric == "non-English" and not drift:
-            continue
-        change = NO_VALUE if d.difference is None else f"{100 * d.difference:+.1f} %"
-        names = map(markdown_cell, (d.run, d.metric, d.benchmark))
-        lines.append([*names, str(d.n), str(d.only_run), str(d.only_baseline), change, f"{d.p:.3g}", f"{d.p_holm:.3g}"])
-    about = (
-        f"\nAgainst {visible(differences[0].baseline)}, on the same prompts: exact McNemar tests, and their p-values after "
-        "Holm's correction over the benchmarks of a run and metric.\n\n"
-    )
-    return about + markdown_table(lines)
+        if d.metric != "non-English" or drift:
+            change = NO_VALUE if d.difference is None else f"{100 * d.difference:+.1f} %"
+            counts = [str(d.n), str(d.only_run), str(d.only_baseline), change]
+            rows.append([d.run, d.metric, d.benchmark, *counts, f"{d.p:.3g}", f"{d.p_holm:.3g}"])
+    return rows
 
 
 def differences_csv(differences: Sequence[Difference]) -> str:

@@ -22,7 +22,8 @@ def latex_text(text: str) -> str:
     >>> latex_text("50 % of a_b & {c}")
     '50 \\% of a\\_b \\& \\{c\\}'
     """
-    return "".join(_ESCAPED.get(char, char) for char in visible(text))
+    escaped = "".join(_ESCAPED.get(char, char) for char in visible(text))
+    return escaped.replace(r"\textless{}=", r"$\leq$").replace(r"\textgreater{}=", r"$\geq$")
 
 
 def latex_table(headings: str, rows: Sequence[Sequence[str]], columns: str, caption: str) -> str:

@@ -6,13 +6,18 @@ from collections.abc import Sequence
 
 from steerclear.evaluation.scores import cell_text
 from steerclear.report.comparison import NO_VALUE, RunScores
-from steerclear.report.markdown import markdown_cell, markdown_table
+from steerclear.report.markdown import rows_markdown
 
 
 def opinions_markdown(runs: Sequence[RunScores]) -> str:
     """Return a Markdown table of the other judges' rates and their agreement with the first; nothing without any."""
-    lines = [["run", "judge", "flagged (raw)", "harmful", "answers scored by both", "same flag", "kappa"]]
-    lines.append(["---", "---", *["---:"] * 5])
+    about = "Other judges on the same answers, and how far their flags agree with the first judge's:"
+    return rows_markdown(opinion_rows(runs), names=2, about=about)
+
+
+def opinion_rows(runs: Sequence[RunScores]) -> list[list[str]]:
+    """Return the headings and a line a run and other judge, as text; nothing without any."""
+    rows = [["run", "judge", "flagged (raw)", "harmful", "answers scored by both", "same flag", "kappa"]]
     for run in runs:
         for opinion in run.scores.get("second_opinions", ()):
             pool, same = opinion["scores"]["harmful_prompts"], opinion["agreement"]
@@ -21,12 +26,5 @@ def opinions_markdown(runs: Sequence[RunScores]) -> str:
             kappa = NO_VALUE if same["kappa"] is None else f"{same['kappa']:.2f}"
             if same["lower"] is not None and same["upper"] is not None:
                 kappa += f" ({same['lower']:.2f}-{same['upper']:.2f})"
-            lines.append(
-                [markdown_cell(run.name), markdown_cell(opinion["judge"]), *rates, str(same["n"]), alike, kappa]
-            )
-    if len(lines) == 2:
-        return ""
-    return (
-        "\nOther judges on the same answers, and how far their flags agree with the first judge's:\n\n"
-        + markdown_table(lines)
-    )
+            rows.append([run.name, opinion["judge"], *rates, str(same["n"]), alike, kappa])
+    return rows if len(rows) > 1 else []

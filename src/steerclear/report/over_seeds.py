@@ -9,21 +9,24 @@ from collections.abc import Sequence
 from steerclear.evaluation.over_seeds import SeedFigures
 from steerclear.evaluation.seeds import OverSeeds
 from steerclear.report.comparison import NO_VALUE
-from steerclear.report.markdown import markdown_cell, markdown_table
+from steerclear.report.markdown import rows_markdown
 
 
 def seeds_markdown(figures: Sequence[SeedFigures]) -> str:
     """Return a Markdown table, one line a configuration and metric, below a line that says what the intervals are."""
+    about = "Over seeds and prompts at once, with 95 % intervals (prompts that every seed has scored):"
+    return rows_markdown(seed_rows(figures), names=2, about=about)
+
+
+def seed_rows(figures: Sequence[SeedFigures]) -> list[list[str]]:
+    """Return the headings and a line a configuration and metric, as text; nothing without figures."""
     if not figures:
-        return ""
-    headings = ["configuration", "metric", "seeds", "prompts", "rate over seeds", f"less {figures[0].baseline}"]
-    lines = [list(map(markdown_cell, headings)), ["---"] * 2 + ["---:"] * 4]
+        return []
+    rows = [["configuration", "metric", "seeds", "prompts", "rate over seeds", f"less {figures[0].baseline}"]]
     for f in figures:
         change = NO_VALUE if f.difference is None else _text(f.difference, "+")
-        names = [markdown_cell(f.configuration), f.metric]
-        lines.append([*names, str(f.rate.seeds), str(f.rate.n), _text(f.rate), change])
-    about = "\nOver seeds and prompts at once, with 95 % intervals (prompts that every seed has scored):\n\n"
-    return about + markdown_table(lines)
+        rows.append([f.configuration, f.metric, str(f.rate.seeds), str(f.rate.n), _text(f.rate), change])
+    return rows
 
 
 def _text(value: OverSeeds, sign: str = "") -> str:

@@ -5,19 +5,16 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib import resources
 from typing import Any
 
-from jinja2 import Environment, StrictUndefined
-from markupsafe import Markup
-
 from steerclear.evaluation.scores import suite_label
-from steerclear.evaluation.suites import GROUP, KIND, PREFILLED
-from steerclear.records import PREFILL, Generation, Verdict, text_of
+from steerclear.evaluation.suites import GROUP
+from steerclear.records import Generation, Verdict
 from steerclear.report import plane
+from steerclear.report.answers import is_hidden_answer, is_hidden_prompt, prompt_text
 from steerclear.report.comparison import COLUMNS, RunScores, cells, extra_columns, headline_rates, unscored, warnings_on
 from steerclear.report.quality import quality_rows
-from steerclear.report.sanitize import visible
+from steerclear.report.templates import page_template
 
 OUTCOME_LABELS = {
     "harmful": "harmful",
@@ -64,10 +61,7 @@ def comparison_page(
         answers: for each run's name its answers and verdicts; none leaves the examples out.
         examples: on how many prompts the runs' answers are shown side by side.
     """
-    environment = Environment(autoescape=True, undefined=StrictUndefined, finalize=_finalize, trim_blocks=True)
-    environment.filters["percent"] = _percent
-    template = environment.from_string(resources.files(__package__).joinpath("comparison.html.j2").read_text("utf-8"))
-    return template.render(
+    return page_template("comparison.html.j2").render(
         title=title,
         runs=runs,
         columns=COLUMNS,
@@ -83,14 +77,6 @@ def comparison_page(
         outcome_labels=OUTCOME_LABELS,
         examples=_examples(runs, answers or {}, examples),
     )
-
-
-def _finalize(value: Any) -> Any:
-    return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
-
-
-def _percent(rate: float) -> str:
-    return f"{100 * rate:.1f}"
 
 
 def _suites(runs: Sequence[RunScores]) -> dict[str, dict[str, list[tuple[int, RunScores, dict[str, Any]]]]]:
@@ -125,7 +111,6 @@ def _example(
     shown = []
     for number, (run, own) in enumerate(named.items()):
         generation, verdict = own[key]
-        hidden = verdict.outcome in ("harmful", "unscored") or verdict.flagged is not False
         shown.append(
             ExampleAnswer(
                 number=number,
@@ -134,10 +119,8 @@ def _example(
                 outcome=verdict.outcome,
                 reason=verdict.reason,
                 refused=verdict.refused is True,
-                hidden=hidden,
+                hidden=is_hidden_answer(verdict),
             )
         )
     label = " · ".join(part for part in (asked.suite, asked.tags.get(GROUP), asked.id) if part)
-    begun = f"\n\n[prefilled] {asked.tags[PREFILL]}" if PREFILL in asked.tags else ""
-    is_harmful = asked.tags.get(KIND, "harmful") in ("harmful", PREFILLED)
-    return Example(label, text_of(asked.prompt) + begun, is_harmful, shown)
+    return Example(label, prompt_text(asked), is_hidden_prompt(asked), shown)

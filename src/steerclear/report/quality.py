@@ -10,18 +10,15 @@ from rich.text import Text
 
 from steerclear.evaluation.scores import cell_text
 from steerclear.report.comparison import NO_VALUE, RunScores
-from steerclear.report.markdown import markdown_cell, markdown_table
+from steerclear.report.markdown import rows_markdown
 from steerclear.report.sanitize import visible
 
 
 def quality_markdown(runs: Sequence[RunScores]) -> str:
     """Return a Markdown table of what the models still can, one line a measure; nothing without any."""
-    measures = {name: list(values) for name, *values in quality_rows(runs)}
-    if not measures:
-        return ""
-    lines = [["measure", *(markdown_cell(run.name) for run in runs)], ["---", *["---:"] * len(runs)]]
-    lines += [[markdown_cell(name), *values] for name, values in measures.items()]
-    return "\nWhat the models still can:\n\n" + markdown_table(lines)
+    rows = quality_rows(runs)
+    headings = [["measure", *(run.name for run in runs)]] if rows else []
+    return rows_markdown([*headings, *rows], about="What the models still can:")
 
 
 def quality_rows(runs: Sequence[RunScores]) -> list[list[str]]:

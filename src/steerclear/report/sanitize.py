@@ -9,16 +9,26 @@ _KEPT = "\n\t\u200c\u200d"
 _ACTING = ("Cc", "Cf", "Cs", "Zl", "Zp")
 
 
+class _Written(dict[int, str]):
+    """Character -> how it is written, found out once for each; answers by the thousand pass through here."""
+
+    def __missing__(self, code: int) -> str:
+        char = chr(code)
+        acts = unicodedata.category(char) in _ACTING and char not in _KEPT
+        self[code] = f"‹U+{code:04X}›" if acts else char
+        return self[code]
+
+
+_WRITTEN = _Written()
+
+
 def visible(text: str) -> str:
     """Return the text with control, format and reading-direction characters written out.
 
     >>> visible("bold \\x1b[1m, turned \\u202e, plain")
     'bold ‹U+001B›[1m, turned ‹U+202E›, plain'
     """
-    return "".join(
-        f"‹U+{ord(char):04X}›" if unicodedata.category(char) in _ACTING and char not in _KEPT else char
-        for char in text.replace("\r\n", "\n")
-    )
+    return text.replace("\r\n", "\n").translate(_WRITTEN)
 
 
 def shortened(text: str, length: int) -> str:

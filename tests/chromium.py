@@ -25,6 +25,7 @@ class Browser:
     def __init__(self, profile: Path) -> None:
         self.profile = profile
         self.complaints: list[str] = []
+        self.requests: list[str] = []
 
     async def __aenter__(self) -> Self:
         assert PROGRAM is not None
@@ -45,7 +46,7 @@ class Browser:
                     pages = [page for page in await reply.json() if page["type"] == "page"]
         self.socket = await self.http.ws_connect(pages[0]["webSocketDebuggerUrl"], max_msg_size=0)
         self.sent = 0
-        for domain in ("Page", "Runtime", "Log", "Accessibility"):
+        for domain in ("Page", "Runtime", "Log", "Accessibility", "Network"):
             await self.call(f"{domain}.enable")
         return self
 
@@ -63,6 +64,8 @@ class Browser:
             if message.get("id") == self.sent:
                 assert "error" not in message, message
                 return dict(message["result"])
+            if message.get("method") == "Network.requestWillBeSent":
+                self.requests.append(str(message["params"]["request"]["url"]))
             if message.get("method") in ("Runtime.exceptionThrown", "Log.entryAdded", "Runtime.consoleAPICalled"):
                 self.complaints.append(str(message["params"]))
 
@@ -72,15 +75,14 @@ class Browser:
         return done["result"].get("value")
 
     async def until(self, expression: str) -> None:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(20):
             while not await self.js(expression):
                 await asyncio.sleep(0.02)
 
-    async def open(self, address: str) -> None:
+    async def open(self, address: str, ready: str) -> None:
+        """Open a page, and wait until an expression holds in it."""
         await self.call("Page.navigate", url=address)
-        await self.until(
-            "document.readyState == 'complete' && /hidden|Nothing/.test(document.getElementById('status')?.textContent)"
-        )
+        await self.until(f"document.readyState == 'complete' && {ready}")
 
     async def press(self, *keys: str) -> None:
         """Press keys, and wait until the page has acted on all of them."""

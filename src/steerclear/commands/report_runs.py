@@ -1,0 +1,180 @@
+"""Finding runs in folders, and reading all that a report tells of one: no model, judge or recipe is opened."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from steerclear.commands.cell_status import DONE, FAILED
+from steerclear.commands.report_settings import objective_of, settings_of
+from steerclear.commands.results import finished_run, is_evaluated, points_of, read_answers, read_json, read_scores
+from steerclear.commands.runs import RECORD, RunFolder
+from steerclear.errors import ConfigError, DataError
+from steerclear.experiments.grid import SEED, SEED_AXIS
+from steerclear.records import read_jsonl
+from steerclear.report.run_data import RunData, Unfinished
+from steerclear.report.sanitize import visible
+
+DEPTH = 3
+"""Folders below a given one in which runs are looked for: NAME/seed-N of `steerclear compare`, and one more."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """A run's place."""
+
+    name: str
+    folder: Path
+    labels: Mapping[str, str] = field(default_factory=dict)
+    """Of a sweep's cell."""
+
+
+def read_runs(folders: Sequence[Path]) -> tuple[list[tuple[RunData, Path]], list[Unfinished]]:
+    """Return the evaluated runs in the folders with their own ones, and those that are not evaluated with the reason.
+
+    Raises:
+        SteerClearError: a folder is missing or has no run, or a file of an evaluated run is broken.
+    """
+    found = _named([(folder, list(_found_in(folder))) for folder in folders])
+    finished: list[tuple[RunData, Path]] = []
+    unfinished: list[Unfinished] = []
+    for run in found:
+        reason = _missing(run.folder)
+        if reason is None:
+            finished.append((_read(run), run.folder))
+        else:
+            unfinished.append(Unfinished(visible(run.name), visible(reason)))
+    return finished, unfinished
+
+
+def _found_in(folder: Path) -> Iterator[Found]:
+    """Yield the runs of a folder: a sweep's cells, a run with its base and other evaluated models, or the runs below it."""
+    if not folder.is_dir():
+        raise ConfigError(f"{folder}: is no folder. Give folders of runs, sweeps or comparisons.")
+    if (folder / "cells").is_dir():
+        yield from _cells(folder)
+    elif _is_run(folder) or is_evaluated(folder / "base"):
+        yield from _run_with_others(folder)
+    else:
+        below = list(_below(folder, folder, DEPTH))
+        if not below:
+            raise ConfigError(
+                f"{folder}: has no run (no scores.json, {RECORD} or cells). Give a folder of 'steerclear train', 'evaluate', "
+                "'compare' or 'sweep'."
+            )
+        yield from below
+
+
+def _cells(folder: Path) -> Iterator[Found]:
+    sweep = folder / "sweep.json"
+    order = read_json(sweep)["cells"] if sweep.is_file() else []
+    places = {name: place for place, name in enumerate(order)}
+    cells = sorted((folder / "cells").glob("*/cell.json"), key=lambda f: (places.get(f.parent.name, len(places)), f))
+    for file in cells:
+        about = read_json(file)
+        yield Found(str(about["name"]), file.parent, {str(k): str(v) for k, v in about["labels"].items()})
+
+
+def _run_with_others(folder: Path) -> Iterator[Found]:
+    name = folder.resolve().name
+    if is_evaluated(folder / "base"):
+        yield Found("base", folder / "base")
+    if _is_run(folder):
+        yield Found(name, folder)
+    for other in sorted(folder.glob("of-*")):
+        if is_evaluated(other):
+            yield Found(other.name[3:], other)
+
+
+def _below(folder: Path, top: Path, depth: int) -> Iterator[Found]:
+    for path in sorted(folder.iterdir()):
+        if path.is_dir() and not path.name.startswith("."):
+            if _is_run(path):
+                yield Found(str(path.relative_to(top)), path)
+            elif depth > 1:
+                yield from _below(path, top, depth - 1)
+
+
+def _is_run(folder: Path) -> bool:
+    return is_evaluated(folder) or (folder / RECORD).is_file()
+
+
+def _named(found: Sequence[tuple[Path, Sequence[Found]]]) -> list[Found]:
+    """Return all runs, with their folder's name before their own where that is not theirs alone."""
+    names = [run.name for _, runs in found for run in runs]
+    own = [
+        run if names.count(run.name) == 1 else Found(f"{folder.resolve().name}/{run.name}", run.folder, run.labels)
+        for folder, runs in found
+        for run in runs
+    ]
+    twice = [run.name for run in own if [other.name for other in own].count(run.name) > 1]
+    if twice:
+        raise ConfigError(f"two runs are called '{twice[0]}'. Give each folder once, or rename one.")
+    return own
+
+
+def _missing(folder: Path) -> str | None:
+    """Return why a run has no figures; None where it has."""
+    status = read_json(folder / "status.json") if (folder / "status.json").is_file() else {}
+    stage = status.get("stage", DONE)
+    if stage == FAILED:
+        return f"failed: {status.get('error')}"
+    if stage != DONE:
+        return f"not done yet: {stage}"
+    if is_evaluated(folder):
+        return None
+    trained = "train" in RunFolder(folder).record().get("stages", {})
+    return "trained, but not evaluated" if trained else "the training is not finished"
+
+
+def _read(run: Found) -> RunData:
+    try:
+        return _run_data(run)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise DataError(f"{run.folder}: not a whole run of this version ({error!r}). Evaluate it again.") from error
+
+
+def _run_data(run: Found) -> RunData:
+    folder = RunFolder(run.folder)
+    record, scores = folder.record(), read_scores(run.folder)
+    trained = "train" in record.get("stages", {})
+    configuration, seed = _configuration(run)
+    labels = {visible(axis): visible(value) for axis, value in run.labels.items() if axis != SEED_AXIS}
+    objective = objective_of(folder) if trained else None
+    return RunData(
+        figures=finished_run(visible(run.name), run.folder, scores),
+        configuration=visible(configuration),
+        seed=seed,
+        labels=labels or ({"objective": visible(objective)} if objective else {}),
+        points=points_of(folder) if trained else (),
+        picked=_picked(run.folder),
+        log=[entry for _, entry in _log(run.folder)],
+        answers=read_answers(run.folder),
+        correct=_correct(run.folder, scores),
+        settings={visible(name): visible(value) for name, value in settings_of(folder).items()},
+    )
+
+
+def _configuration(run: Found) -> tuple[str, int | None]:
+    """Return a run's name without its seed, and the seed."""
+    configuration, is_seeded, seed = run.name.rpartition(SEED)
+    return (configuration, int(seed)) if is_seeded and seed.isdecimal() else (run.name, None)
+
+
+def _picked(folder: Path) -> int | None:
+    file = folder / "picked.json"
+    return read_json(file).get("step") if file.is_file() else None
+
+
+def _log(folder: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    file = folder / "log.jsonl"
+    return read_jsonl(file) if file.is_file() else iter(())
+
+
+def _correct(folder: Path, scores: Mapping[str, Any]) -> dict[str, dict[str, bool]]:
+    """Return which documents of the multiple-choice suites were answered rightly, where the files are there."""
+    suites = [name for name, figures in scores.get("quality", {}).items() if figures["metric"] == "multiple_choice"]
+    files = {name: folder / "quality" / f"{name}.json" for name in suites}
+    return {name: read_json(file)["acc"]["correct"] for name, file in files.items() if file.is_file()}

@@ -1,0 +1,104 @@
+"""What an evaluated folder holds, read back without opening a model or a judge: scores, answers, the points of a training."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from steerclear.commands.runs import RunFolder
+from steerclear.errors import DataError
+from steerclear.evaluation.curve import Checkpoint
+from steerclear.records import Generation, Verdict, read_records
+from steerclear.report.comparison import RunScores
+
+OF = "of.txt"
+"""File in a step's folder with the path of a checkpoint that lies elsewhere."""
+
+_PARTS = {"judges", "suites", "harmful_prompts", "benign_prompts"}
+
+
+def read_json(file: Path) -> Any:
+    """Return the content of a JSON file.
+
+    Raises:
+        DataError: it cannot be read, or is not JSON.
+    """
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise DataError(f"{file}: cannot be read ({error.strerror}). Check the path.") from error
+    except ValueError as error:
+        raise DataError(f"{file}: not valid JSON. Make it again, or leave its folder out.") from error
+
+
+def is_evaluated(folder: Path) -> bool:
+    """Return whether an evaluation into the folder was finished: its scores are the last file that it writes."""
+    return (folder / "scores.json").is_file()
+
+
+def read_scores(folder: Path) -> dict[str, Any]:
+    """Return the scores of an evaluated model.
+
+    Raises:
+        DataError: the file is missing, or holds something else.
+    """
+    file = folder / "scores.json"
+    scores = read_json(file)
+    if not isinstance(scores, dict) or not scores.keys() >= _PARTS:
+        raise DataError(f"{file}: not the scores of 'steerclear evaluate', expected {', '.join(sorted(_PARTS))}.")
+    return scores
+
+
+def read_answers(folder: Path) -> list[tuple[Generation, Verdict]]:
+    """Return the answers of an evaluated model with their verdicts, suite by suite.
+
+    Raises:
+        DataError: a file is missing or broken, or answers and verdicts are not of the same prompts.
+    """
+    pairs: list[tuple[Generation, Verdict]] = []
+    for suite in read_scores(folder)["suites"]:
+        given = read_records(folder / "generations" / f"{suite}.jsonl", Generation)
+        judged = read_records(folder / "verdicts" / f"{suite}.jsonl", Verdict)
+        if [answer.id for answer in given] != [verdict.id for verdict in judged]:
+            raise DataError(
+                f"{folder}: answers and verdicts of '{suite}' are not of the same prompts. Evaluate it again."
+            )
+        pairs += zip(given, judged, strict=True)
+    return pairs
+
+
+def finished_run(name: str, folder: Path, scores: dict[str, Any]) -> RunScores:
+    """Return the scores of an evaluated run with what its record says of the training, where it was trained here."""
+    trained = RunFolder(folder).record().get("stages", {}).get("train", {})
+    return RunScores(
+        name=name,
+        scores=scores,
+        benign_loss=trained.get("heldout_benign_loss"),
+        unsafe_rows=trained.get("rows", {}).get("unsafe"),
+        seconds=trained.get("seconds"),
+    )
+
+
+def points_of(run: RunFolder) -> list[Checkpoint]:
+    """Return what of a training was evaluated, by step: the base model (step 0), the steps in ``along``, and the run's end."""
+    points = []
+    if is_evaluated(run.path / "base"):
+        points.append(Checkpoint(step=0, path="", scores=read_scores(run.path / "base")))
+    for folder in (run.path / "along").glob("step-*"):
+        if folder.name[5:].isdecimal() and is_evaluated(folder):
+            points.append(Checkpoint(step=int(folder.name[5:]), path=_weights_of(folder), scores=read_scores(folder)))
+    trained = run.record().get("stages", {}).get("train")
+    if trained and is_evaluated(run.path):
+        # A guard that stopped the training kept the weights of an earlier step.
+        guard = trained.get("guard")
+        step = guard["kept_step"] if guard else trained["steps"]
+        points.append(Checkpoint(step=step, path=_weights_of(run.path), scores=read_scores(run.path)))
+    return sorted(points, key=lambda point: point.step)
+
+
+def _weights_of(folder: Path) -> str:
+    """Return where a point's weights lie; what is gone is not to be picked."""
+    if (folder / OF).is_file():
+        return (folder / OF).read_text(encoding="utf-8")
+    return next((str(folder / name) for name in ("adapter", "model") if (folder / name).is_dir()), "")

@@ -1,0 +1,109 @@
+"""What the page's charts show, as plain numbers: the browser draws them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from steerclear.report.comparison import COLUMNS
+from steerclear.report.curve import few
+from steerclear.report.efficiency import Configuration
+from steerclear.report.run_data import RunData
+from steerclear.report.sanitize import visible
+
+LOSSES = {
+    "loss": "whole loss",
+    "benign_loss": "benign loss",
+    "penalty": "penalty",
+    "unsafe_probability": "probability of the unsafe tokens",
+    "anchor": "distance to the base (KL)",
+    "eval_benign_loss": "held-out benign loss",
+    "grad_norm": "gradient norm",
+}
+"""Name in the trainer's log -> how it is called."""
+
+MOST_POINTS = 300
+"""Points of a loss that are drawn."""
+
+Interval = list[float] | None
+"""Rate, lower, upper; None without a rate."""
+
+
+def _interval(rate: Mapping[str, Any] | None) -> Interval:
+    return (
+        None if rate is None or rate["rate"] is None else [round(rate[name], 5) for name in ("rate", "lower", "upper")]
+    )
+
+
+def plane(runs: Sequence[RunData]) -> list[dict[str, Any]]:
+    """Return for each run its path through harm and over-refusal, as ``{"run": place, "points": [...]}``.
+
+    A point is ``{"step", "harmful", "refused", "chosen"}``; the chosen one is the picked checkpoint, else the run itself. Runs
+    that lack one of the two rates are left out.
+    """
+    found = []
+    for place, run in enumerate(runs):
+        end = max((point.step for point in run.points), default=None)
+        chosen = end if run.picked is None else run.picked
+        steps: list[tuple[int | None, Any]] = [(point.step, point.scores) for point in run.points]
+        points = [_point(step, scores, step == chosen) for step, scores in steps or [(None, run.scores)]]
+        if any(point is not None for point in points):
+            found.append({"run": place, "points": [point for point in points if point is not None]})
+    return found
+
+
+def _point(step: int | None, scores: Mapping[str, Any], chosen: bool) -> dict[str, Any] | None:
+    harmful, benign = scores["harmful_prompts"], scores["benign_prompts"]
+    rates = (_interval(harmful and harmful["harmful"]), _interval(benign and benign["refused"]))
+    if None in rates:
+        return None
+    return {"step": step, "harmful": rates[0], "refused": rates[1], "chosen": chosen}
+
+
+def curves(runs: Sequence[RunData]) -> dict[str, Any]:
+    """Return ``{"metrics": [heading, ...], "runs": [{"run", "steps", "rates": [[interval, ...] by metric]}]}``.
+
+    Runs with fewer than two evaluated steps have no curve.
+    """
+    found = []
+    for place, run in enumerate(runs):
+        if len(run.points) > 1:
+            rates = [
+                [_interval((point.scores[column.pool] or {}).get(column.metric)) for point in run.points]
+                for column in COLUMNS
+            ]
+            found.append({"run": place, "steps": [point.step for point in run.points], "rates": rates})
+    return {"metrics": [column.heading for column in COLUMNS], "runs": found}
+
+
+def losses(runs: Sequence[RunData]) -> dict[str, Any]:
+    """Return ``{"terms": {name: title}, "runs": [{"run", name: [[step, value], ...]}]}`` of what the trainers logged."""
+    found: list[dict[str, Any]] = []
+    terms: dict[str, str] = {}
+    for place, run in enumerate(runs):
+        own: dict[str, Any] = {"run": place}
+        for name, title in LOSSES.items():
+            logged = [[entry["step"], round(entry[name], 5)] for entry in run.log if name in entry and "step" in entry]
+            if len(logged) > 1:
+                own[name] = few(logged, MOST_POINTS)
+                terms.setdefault(name, title)
+        if len(own) > 1:
+            found.append(own)
+    return {"terms": {name: title for name, title in LOSSES.items() if name in terms}, "runs": found}
+
+
+def efficiency_chart(lines: Mapping[str, Sequence[Configuration]]) -> dict[str, Any]:
+    """Return ``{"benchmarks": [...], "lines": [{"name", "points": {place of benchmark: [[rows, interval, text], ...]}}]}``."""
+    benchmarks = list(dict.fromkeys(name for own in lines.values() for c in own for name in c.benchmarks))
+    shown = []
+    for line, own in lines.items():
+        points: dict[int, list[Any]] = {}
+        for place, benchmark in enumerate(benchmarks):
+            figures = [(c, c.benchmarks[benchmark]) for c in own if benchmark in c.benchmarks]
+            points[place] = [
+                [c.unsafe_rows, [f.rate, f.harmful.lower, f.harmful.upper], visible(f"{c.name}: {f.text()}")]
+                for c, f in figures
+                if f.rate is not None
+            ]
+        shown.append({"name": visible(line), "points": points})
+    return {"benchmarks": [visible(name) for name in benchmarks], "lines": shown}

@@ -1,0 +1,75 @@
+"""The report as Markdown and as LaTeX."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from steerclear.evaluation.scores import cell_text
+from steerclear.report.attacks import attacks_markdown
+from steerclear.report.beside import beside_latex, beside_markdown
+from steerclear.report.comparison import (
+    COLUMNS,
+    NO_VALUE,
+    RunScores,
+    comparison_markdown,
+    headline_rates,
+    unscored,
+    warnings_on,
+)
+from steerclear.report.deltas import degeneracy_rows, delta_rows
+from steerclear.report.differences import differences_markdown
+from steerclear.report.efficiency import benchmark_rows
+from steerclear.report.findings import Findings
+from steerclear.report.latex import PREAMBLE, latex_table, latex_text
+from steerclear.report.markdown import markdown_cell, rows_markdown
+from steerclear.report.opinions import opinions_markdown
+from steerclear.report.over_seeds import seeds_markdown
+from steerclear.report.quality import quality_markdown
+from steerclear.report.settings import settings_of
+
+
+def report_markdown(findings: Findings) -> str:
+    """Return the report without its charts and answers."""
+    runs, figures, settings = findings.runs, findings.figures, settings_of(findings.runs)
+    support = "".join(f"- {markdown_cell(line)}\n" for line in findings.headline.support)
+    waiting = [["run", "why there are no figures"], *([run.name, run.reason] for run in findings.unfinished)]
+    parts = [
+        f"# {markdown_cell(findings.title)}\n\n{markdown_cell(findings.headline.sentence)}\n\n{support}\n",
+        comparison_markdown(figures),
+        rows_markdown(waiting, names=2, about="Not finished:") if findings.unfinished else "",
+        seeds_markdown(findings.over_seeds),
+        rows_markdown(benchmark_rows(findings.configurations), about="Harmful answers by benchmark:"),
+        differences_markdown(findings.differences),
+        quality_markdown(figures),
+        rows_markdown(delta_rows(findings.deltas), about=f"Against {markdown_cell(findings.baseline.name)}:"),
+        rows_markdown(degeneracy_rows(runs), about="Why answers are degenerate:"),
+        opinions_markdown(figures),
+        attacks_markdown(figures),
+        *(beside_markdown(table) for table in findings.beside),
+        rows_markdown(settings.differing, names=None, about="What differs between the runs:"),
+    ]
+    return "".join(parts)
+
+
+def report_latex(findings: Findings) -> str:
+    """Return the tables for a paper: the headline, harmful answers by benchmark, published figures beside ours."""
+    parts = [_headline_latex(findings.figures)]
+    if benchmarks := benchmark_rows(findings.configurations):
+        caption = "Harmful answers by benchmark, with 95% intervals, and the judge's raw flags."
+        parts.append(_rows_latex(benchmarks, caption))
+    parts += [beside_latex(table) for table in findings.beside]
+    return PREAMBLE + "\n" + "\n".join(parts)
+
+
+def _headline_latex(runs: Sequence[RunScores]) -> str:
+    rows = [["run", *(column.heading for column in COLUMNS), "unscored"]]
+    for run in runs:
+        rates = [NO_VALUE if rate is None else cell_text(rate) for rate in headline_rates(run)]
+        rows.append([run.name, *rates, unscored(run)])
+    judges = ", ".join(sorted({judge for run in runs for judge in run.scores["judges"]}))
+    return _rows_latex(rows, " ".join([f"Rates with 95% Wilson intervals, judged by {judges}.", *warnings_on(runs)]))
+
+
+def _rows_latex(rows: Sequence[Sequence[str]], caption: str) -> str:
+    headings, *lines = rows
+    return latex_table(" & ".join(map(latex_text, headings)), lines, "l" + "r" * (len(headings) - 1), caption)

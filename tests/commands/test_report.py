@@ -1,0 +1,159 @@
+"""`steerclear report` through the command line: which runs it finds in which folders, and what it says of them."""
+
+from __future__ import annotations
+
+import csv
+import importlib
+import io
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from steerclear.data import examples_folder
+
+Run = Callable[..., tuple[int, str, str]]
+"""What the fixture `steerclear` is."""
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="session")
+def made_sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder as `steerclear sweep` leaves it, of six cells: three configurations under two seeds."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(ROOT / "benchmarks")
+        made: Any = importlib.import_module("report_folders")
+    size = made.Size(runs=6, prompts=40, words=5, steps=1)
+    return Path(made.make_sweep(tmp_path_factory.mktemp("made") / "grid", size, seeds=(0, 1)))
+
+
+@pytest.fixture
+def sweep(made_sweep: Path, tmp_path: Path) -> Path:
+    """A copy of it."""
+    return Path(shutil.copytree(made_sweep, tmp_path / "grid"))
+
+
+def runs_of(page: Path) -> list[str]:
+    rows = csv.DictReader(io.StringIO(page.with_suffix(".csv").read_text()))
+    return list(dict.fromkeys(row["run"] for row in rows))
+
+
+def cells(sweep: Path) -> list[Path]:
+    return [sweep / "cells" / cell for cell in json.loads((sweep / "sweep.json").read_text())["cells"]]
+
+
+def test_a_sweep_in_its_order_with_what_is_missing(steerclear: Run, sweep: Path, tmp_path: Path) -> None:
+    first, second, third, *_ = cells(sweep)
+    (first / "status.json").write_text(json.dumps({"stage": "failed", "error": "the disk is full <b>"}))
+    (second / "scores.json").unlink()
+    (second / "status.json").write_text(json.dumps({"stage": "judge"}))
+    (third / "scores.json").unlink()
+    page = tmp_path / "out" / "page.html"
+    code, _, err = steerclear("report", str(sweep), "--output", str(page))
+    assert code == 0, err
+    assert "left out: sft/1000/seed-0: failed: the disk is full <b>" in err
+    assert "left out: sft/1000/seed-1: not done yet: judge" in err
+    assert "left out: sft/500/seed-0: trained, but not evaluated" in err
+    assert runs_of(page) == ["sft/500/seed-1", "sft/300/seed-0", "sft/300/seed-1"]
+    assert {path.name for path in page.parent.iterdir()} == {"page.html", "page.md", "page.csv", "page.tex"}
+    markdown = page.with_suffix(".md").read_text()
+    assert markdown.startswith("# data efficiency\n")
+    assert "| sft/1000/seed-0 | failed: the disk is full &lt;b> |" in markdown
+    assert "Over seeds and prompts at once" in markdown
+    before = page.read_bytes()
+    assert steerclear("report", str(sweep), "--output", str(page))[0] == 0
+    assert page.read_bytes() == before
+
+
+def test_a_folder_of_runs_and_several_folders(steerclear: Run, sweep: Path, tmp_path: Path) -> None:
+    compared = tmp_path / "compared"
+    for name, cell in zip(("emd/seed-0", "emd/seed-1", "sft"), cells(sweep), strict=False):
+        shutil.copytree(cell, compared / name)
+        (compared / name / "cell.json").unlink()
+    page = tmp_path / "report.html"
+    code, _, err = steerclear("report", str(compared), str(sweep), "--output", str(page), "--baseline", "emd/seed-1")
+    assert code == 0, err
+    assert runs_of(page)[:3] == ["emd/seed-0", "emd/seed-1", "sft"]
+    assert len(runs_of(page)) == 9
+    code, _, err = steerclear("report", str(compared), "--output", str(page), "--title", "Mine")
+    assert code == 0, err
+    assert page.with_suffix(".md").read_text().startswith("# Mine\n")
+    # The same folder twice has no names of its own; another copy has.
+    assert (
+        "two runs are called 'compared/" in steerclear("report", str(compared), str(compared), "--output", str(page))[2]
+    )
+    other = shutil.copytree(compared, tmp_path / "again")
+    assert steerclear("report", str(compared), str(other), "--output", str(page))[0] == 0
+    assert runs_of(page)[::3] == ["compared/emd/seed-0", "again/emd/seed-0"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nowhere"], "nowhere: is no folder"),
+        (["empty"], "empty: has no run"),
+        (["grid", "--baseline", "sft/1000/seed-3"], "baseline: got 'sft/1000/seed-3', allowed: sft/1000/seed-0"),
+        (["grid", "--output", "page.pdf"], "allowed: a file that ends in .html"),
+        (["grid", "--max-degenerate", "2"], "degenerate: got 2.0, allowed: a rate from 0 to 1"),
+        (["untrained"], "no run in these folders is evaluated"),
+        (["demo"], "not the scores of 'steerclear evaluate'"),
+        (["mixed"], "answers and verdicts of 'xstest' are not of the same prompts"),
+        (["old"], "not a whole run of this version"),
+        (["torn"], "scores.json: not valid JSON"),
+    ],
+    ids=lambda value: value[-1] if isinstance(value, list) else "",
+)
+def test_mistakes_are_errors_not_tracebacks(
+    steerclear: Run, sweep: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], message: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+    cell = cells(sweep)[0]
+    for name in ("untrained", "demo", "mixed", "old", "torn"):
+        shutil.copytree(cell, tmp_path / name)
+        shutil.rmtree(tmp_path / name / "base")
+    (tmp_path / "untrained" / "scores.json").unlink()
+    (tmp_path / "demo" / "scores.json").write_text("{}")
+    verdicts = tmp_path / "mixed" / "verdicts" / "xstest.jsonl"
+    verdicts.write_text("".join(verdicts.read_text().splitlines(keepends=True)[1:]))
+    record = json.loads((tmp_path / "old" / "record.json").read_text())
+    del record["stages"]["train"]["steps"]
+    (tmp_path / "old" / "record.json").write_text(json.dumps(record))
+    (tmp_path / "torn" / "scores.json").write_text('{"judges"')
+    code, _, err = steerclear("report", *arguments)
+    assert (code, message in err) == (2, True), err
+    assert "Traceback" not in err
+
+
+def test_a_real_run_has_its_base_its_curve_and_a_model_card(
+    steerclear: Run, settings: dict[str, Any], suite: str, judge_rows: Path, tmp_path: Path
+) -> None:
+    judge = {"evaluation.judge.classifier": str(tmp_path / "judge.skops"), "evaluation.judge.fit_on": str(judge_rows)}
+    whole = settings | judge | {"evaluation.suites": suite, "training.max_steps": 4, "evaluation.every_steps": 2}
+    assert steerclear("train", **whole)[0] == 0
+    assert steerclear("evaluate", "--checkpoint", "base", **whole)[0] == 0
+    page, run = tmp_path / "report.html", tmp_path / "run"
+    code, _, err = steerclear("report", str(run), "--output", str(page), "--model-card")
+    assert code == 0, err
+    assert runs_of(page) == ["base", "run"]
+    html = page.read_text()
+    assert str(tmp_path) not in html
+    assert str(examples_folder()) not in html
+    data = json.loads(html.partition('<script type="application/json" id="data">')[2].partition("</script>")[0])
+    assert data["curves"]["runs"][0]["steps"] == [0, 2, 4]
+    assert {"loss", "benign_loss", "penalty", "eval_benign_loss"} & set(data["losses"]["terms"]) >= {"loss", "penalty"}
+    card = (run / "adapter" / "README.md").read_text()
+    head = yaml.safe_load(card.split("---\n")[1])
+    assert head["base_model"] == "base"
+    assert head["library_name"] == "peft"
+    assert head["datasets"] == ["benign.jsonl", "unsafe.jsonl"]
+    manifest = json.loads((run / "manifest.json").read_text())
+    assert f"rows.unsafe | 12 (sha256 {manifest['sha256']['unsafe'][:12]})" in card
+    assert str(tmp_path) not in card
+    scores = json.loads((run / "scores.json").read_text())["harmful_prompts"]
+    assert f"| harmful | {scores['harmful']['k']}/6 = " in card
