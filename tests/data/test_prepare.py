@@ -73,6 +73,7 @@ def test_the_manifest_tells_what_was_used() -> None:
             "safe_sides": False,
             "benign_count": None,
             "unsafe_count": 6,
+            "added_count": None,
             "heldout_count": 4,
             "template": "alpaca",
             "seed": 3,
@@ -125,6 +126,16 @@ def test_added_rows_are_all_used_and_change_no_other_choice(tmp_path: Path) -> N
     assert [row.id for row in data.added] == [f"r{i}" for i in range(100, 105)]
     assert (data.benign, data.heldout, data.unsafe) == (without.benign, without.heldout, without.unsafe)
     assert data.manifest["sha256"]["added"] != without.manifest["sha256"]["added"]
+
+
+def test_a_number_of_added_rows_lies_inside_a_larger_one(tmp_path: Path) -> None:
+    added = write(tmp_path / "a.jsonl", *alpaca(30, start=100))
+    few, more = prepare(added=added, added_count=5), prepare(added=added, added_count=12)
+    assert (len(few.added), len(more.added)) == (5, 12)
+    assert few.added == more.added[:5]
+    assert few.manifest["selection"]["added_count"] == 5
+    with pytest.raises(DataError, match=r"data.added_count: 31 rows are asked for, but there are 30"):
+        prepare(added=added, added_count=31)
 
 
 def test_added_rows_must_not_hold_an_evaluation_prompt(tmp_path: Path) -> None:

@@ -75,7 +75,7 @@ def check_recovery(recipe: Recipe) -> None:
     """Find what keeps a recipe from recovering before anything is trained.
 
     Raises:
-        ConfigError: several processes, no judge, nothing to steer away from, or arguments that a second phase cannot have.
+        ConfigError: several processes, no judge, nothing to steer away from, or options that a second phase cannot have.
     """
     options, training = recipe.recovery, recipe.training
     if options is None:
@@ -101,6 +101,10 @@ def check_recovery(recipe: Recipe) -> None:
         (
             "added_share" not in training,
             f"got training.added_share {training.get('added_share')}, but recovery.share is the share of added rows.",
+        ),
+        (
+            recipe.data.added_count is None,
+            f"got data.added_count {recipe.data.added_count}, which would count recovery rows too. Give a file of so many rows.",
         ),
     ]
     wrong = [f"recovery: {message}" for right, message in checks if not right]

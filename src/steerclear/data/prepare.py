@@ -26,13 +26,15 @@ class DataOptions:
     unsafe: str | list[str] | None = None
     """Rows to avoid, likewise."""
     added: str | list[str] | None = None
-    """More rows to imitate, all of them used on top of ``benign_count``, such as contrastive or self-safe rows."""
+    """More rows to imitate, on top of ``benign_count``, such as contrastive, self-safe or others' safe rows."""
     safe_sides: bool = False
     """Also add the safe sides of the chosen unsafe rows, which must come from pairs: the baseline STL."""
     benign_count: int | None = None
     """Number of benign rows to train on. None: all that are not held out."""
     unsafe_count: int | None = None
     """Number of unsafe rows to train on; smaller sets lie inside larger ones. None: all."""
+    added_count: int | None = None
+    """Number of added rows to train on, likewise. None: all."""
     heldout_count: int = 200
     """Number of benign rows kept out of training, for the held-out benign loss."""
     benign_where: dict[str, Any] = field(default_factory=dict)
@@ -49,14 +51,11 @@ class DataOptions:
     """A prompt counts as an evaluation prompt from this similarity on (1: the same words). None: only equal ones."""
 
     def __post_init__(self) -> None:
+        counts = ("benign_count", "unsafe_count", "added_count")
         checks = [
-            (
-                _at_least(self.benign_count, 1),
-                f"benign_count: got {self.benign_count}, allowed: 1 or more, or null for all.",
-            ),
-            (
-                _at_least(self.unsafe_count, 1),
-                f"unsafe_count: got {self.unsafe_count}, allowed: 1 or more, or null for all.",
+            *(
+                (_at_least(count, 1), f"{name}: got {count}, allowed: 1 or more, or null for all.")
+                for name, count in ((name, getattr(self, name)) for name in counts)
             ),
             (_at_least(self.heldout_count, 0), f"heldout_count: got {self.heldout_count}, allowed: 0 or more."),
             (self.template in TEMPLATES, one_of("template", self.template, TEMPLATES)),
@@ -81,7 +80,7 @@ class PreparedData:
     benign: list[Row]
     """Rows to imitate."""
     added: list[Row]
-    """More rows to imitate, all of a source's."""
+    """More rows to imitate, with no part in ``benign_count``."""
     unsafe: list[Row]
     """Rows to avoid. Empty without an unsafe source."""
     heldout: list[Row]
@@ -130,6 +129,8 @@ def prepare_data(options: DataOptions, evaluation_prompts: Iterable[Prompt] = ()
         benign = nested_subset(pool, _count(options.benign_count, pool), options.seed)
     with _named("unsafe_count"):
         unsafe = nested_subset(unsafe, _count(options.unsafe_count, unsafe), options.seed)
+    with _named("added_count"):
+        added = added if options.added_count is None else nested_subset(added, options.added_count, options.seed)
     if options.safe_sides:
         side_reads = _read_all(options.unsafe, "benign", options.unsafe_where)
         reads += side_reads
