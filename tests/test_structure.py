@@ -50,7 +50,7 @@ ALLOWED = {
     "training": {"errors", "records", "losses", "data", "models"},
     "evaluation": {"errors", "records", "config", "judges", "data", "generation", "endpoint"},
     "report": {"errors", "records", "evaluation"},
-    "experiments": {"errors", "records", "config", "evaluation"},
+    "experiments": {"errors", "records", "config", "evaluation", "report"},
     "review": {"errors", "records", "decisions", "data", "report"},
     "harvest": {"errors", "records", "decisions", "data", "judges", "generation"},
     "commands": {
@@ -109,6 +109,7 @@ def test_every_part_has_a_rule() -> None:
         "compare",
         "sweep",
         "tune",
+        "paper",
         "curve",
         "report",
         "generate",

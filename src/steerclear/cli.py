@@ -17,6 +17,7 @@ from steerclear.errors import ConfigError, SteerClearError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from steerclear.experiments.grid import SweepRecipe
     from steerclear.report.comparison import RunScores
 
 app = typer.Typer(
@@ -34,6 +35,10 @@ RECIPE_HELP = "Arguments: [RECIPE.yaml] [--key value ...], dotted keys for secti
 JUDGE_HELP = (
     "The judge: --classifier FILE, --guard.model MODEL, --reward.model MODEL or --moderation.endpoint.model NAME; "
     "and its other options, such as --guard.batch_size 8."
+)
+PAPER_HELP = (
+    "More arguments: --base MODEL, --data FOLDER and other inputs; --output FOLDER; --key value with dotted keys, e.g. "
+    "--recipe.training.max_steps 100."
 )
 BAD_INPUT, NOT_MET = 2, 1
 
@@ -184,20 +189,25 @@ def sweep(
 ) -> None:
     """Train and evaluate a grid of recipes, cells side by side; or do what is missing of it."""
     _quiet_start()
-    from rich.console import Console
-
     from steerclear.commands.cell_processes import RayOptions
     from steerclear.commands.cells import load_sweep
-    from steerclear.commands.estimate import estimate_sweep
     from steerclear.commands.sweep import sweep
 
     recipe = load_sweep(context.args)
     if dry_run:
-        Console(width=None if sys.stdout.isatty() else 140).print(estimate_sweep(recipe, say, workers=workers))
+        _print_estimate(recipe, workers)
         return
     options = None if ray is None else RayOptions(address=ray, cpus=cell_cpus, gpus=cell_gpus)
     outcome = sweep(recipe, say, workers=workers, ray=options)
     _tell_failures(outcome.failed)
+
+
+def _print_estimate(recipe: SweepRecipe, workers: int) -> None:
+    from rich.console import Console
+
+    from steerclear.commands.estimate import estimate_sweep
+
+    Console(width=None if sys.stdout.isatty() else 140).print(estimate_sweep(recipe, say, workers=workers))
 
 
 def _tell_failures(failed: dict[str, str]) -> None:
@@ -205,6 +215,49 @@ def _tell_failures(failed: dict[str, str]) -> None:
         say(f"failed: {name}: {error}")
     if failed:
         raise typer.Exit(NOT_MET)
+
+
+@app.command(context_settings=RECIPE_COMMAND, epilog=PAPER_HELP)
+def paper(
+    context: typer.Context,
+    table: Annotated[str | None, typer.Argument(help="Such as table2 or figure5. None: list what there is.")] = None,
+    preset: Annotated[list[str] | None, typer.Option(help="A model; may be given several times.")] = None,
+    judge: Annotated[
+        str | None, typer.Option(help="In place of the preset's: a file of 'judge fit', or a judge in YAML.")
+    ] = None,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(metavar="AXIS=VALUE,...", help="Keep these values of an axis. May be given several times."),
+    ] = None,
+    workers: Annotated[int, typer.Option(help="Cells at a time on this machine; each takes a GPU, in turn.")] = 1,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show the cells and what they will cost, and stop.")
+    ] = False,
+    print_recipe: Annotated[
+        bool, typer.Option("--print", help="Print the sweep as a recipe, to be kept and changed, and stop.")
+    ] = False,
+) -> None:
+    """Run a table or figure of the paper as a sweep, and lay our figures beside the published ones."""
+    _quiet_start()
+    from steerclear.commands.paper import composed, overview, paper, sweep_of
+    from steerclear.config import dump_yaml
+    from steerclear.report.beside import beside_markdown
+
+    if table is None:
+        typer.echo(overview())
+        return
+    tree = composed(table, preset or (), only or (), judge, context.args)
+    if print_recipe:
+        typer.echo(dump_yaml(tree), nl=False)
+        return
+    recipe = sweep_of(tree)
+    if dry_run:
+        _print_estimate(recipe, workers)
+        return
+    outcome = paper(recipe, say, workers=workers)
+    if outcome.beside is not None:
+        typer.echo(beside_markdown(outcome.beside))
+    _tell_failures(outcome.sweep.failed)
 
 
 @app.command(hidden=True)

@@ -12,7 +12,7 @@ from steerclear.report.latex import latex_table, latex_text
 from steerclear.report.markdown import markdown_cell, markdown_table
 from steerclear.report.sanitize import visible
 
-UNITS = ("count", "%", "score")
+UNITS = ("count", "%", "score", "weight")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,4 +127,5 @@ def beside_latex(table: BesideTable) -> str:
 
 def unit_text(table: BesideTable) -> str:
     """Return what the published figures are, in words."""
-    return {"count": "number of answers; ours with 95 % intervals of the share", "%": "%", "score": "score"}[table.unit]
+    counted = "number of answers; ours with 95 % intervals of the share"
+    return {"count": counted, "weight": "penalty weight"}.get(table.unit, table.unit)

@@ -1,0 +1,123 @@
+"""`steerclear paper`: a table or figure of the paper as a sweep, and its numbers with ours beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from steerclear.commands.report import report
+from steerclear.commands.results import read_scores
+from steerclear.commands.sweep import SweepOutcome, sweep
+from steerclear.config import Tree, build, fill_inputs, override, parse_overrides, raise_all
+from steerclear.errors import ConfigError
+from steerclear.experiments.grid import SweepRecipe
+from steerclear.experiments.paper import compose, experiments, presets
+from steerclear.experiments.paper_beside import Measured, lay_beside
+from steerclear.experiments.published import published_table, published_tables
+from steerclear.report.beside import BesideTable
+
+Say = Callable[[str], None]
+
+PAGE = "report.html"
+"""The page, in the sweep's folder."""
+
+MADE_BY = {
+    "base": "the base model: a folder or a Hub name.",
+    "data": "a folder with the data sets and the files of the suites' cards; docs/paper.md lists them.",
+    "unsafe": "unsafe answers of this very model. 'steerclear harvest recipes/paper_harvest.yaml --base MODEL --data DATA' makes "
+    "them, as runs/paper-harvest/unsafe.jsonl.",
+    "contrast": "contrastive rows. 'steerclear contrast recipes/contrast.yaml' makes them, as runs/contrast/contrast.jsonl.",
+}
+"""The last word of an input's name -> what it is, and how it is made."""
+
+
+@dataclass(frozen=True)
+class PaperOutcome:
+    """What came of it."""
+
+    sweep: SweepOutcome
+    beside: BesideTable | None
+    """None for a figure."""
+
+
+def overview() -> str:
+    """Return the tables, figures and presets that there are, a line each."""
+    lines = []
+    for id, table in published_tables().items():
+        experiment = experiments()[id]
+        about = f"numbers alone: needs {experiment.needs}" if experiment.needs else ", ".join(experiment.models)
+        lines.append(f"  {id:<9} {table.title} ({about})")
+    named = [f"  {name:<13} {preset.about}" for name, preset in presets().items()]
+    return "\n".join(["tables and figures, with the paper's models:", *lines, "", "presets:", *named])
+
+
+def composed(
+    table: str, names: Sequence[str], only: Sequence[str], judge: str | None, arguments: Sequence[str]
+) -> Tree:
+    """Return the sweep of a table or figure as a recipe's tree: the given inputs as their defaults, overrides laid over it.
+
+    Args:
+        only: ``AXIS=VALUE[,VALUE...]`` of what is kept of an axis.
+        judge: a file that `steerclear judge fit` wrote, or a judge as in a recipe, in YAML.
+        arguments: ``--key value`` of inputs and of dotted keys.
+
+    Raises:
+        ConfigError: whatever is wrong with one of them.
+    """
+    chosen = None
+    if judge is not None:
+        [(_, value)] = parse_overrides(["--judge", judge])
+        chosen = value if isinstance(value, dict) else {"classifier": str(value)}
+    tree = compose(table, names, only=dict(map(_kept, only)), judge=chosen)
+    pairs = parse_overrides(arguments)
+    given = {key: value for key, value in pairs if key in tree["inputs"]}
+    rest = [(key, value) for key, value in pairs if key not in given]
+    return override(tree | {"inputs": tree["inputs"] | given}, rest)
+
+
+def _kept(text: str) -> tuple[str, list[str]]:
+    axis, _, values = text.partition("=")
+    if not axis or not values:
+        raise ConfigError(f"only: got '{text}', expected AXIS=VALUE, such as rows=100 or method=emd,nlcl.")
+    return axis, values.split(",")
+
+
+def sweep_of(tree: Tree) -> SweepRecipe:
+    """Return the sweep that a composed tree stands for.
+
+    Raises:
+        ConfigError: an input is missing, with the way to make it, or a key is wrong.
+    """
+    missing = [name for name, value in tree["inputs"].items() if value is None]
+    raise_all([f"--{name}: is missing: {MADE_BY[name.rpartition('_')[2]]}" for name in missing])
+    filled, _ = fill_inputs(tree, [])
+    return build(SweepRecipe, filled)
+
+
+def paper(recipe: SweepRecipe, say: Say, *, workers: int = 1) -> PaperOutcome:
+    """Run a table's or a figure's sweep, or what is missing of it, and write the page with the paper's figures beside ours.
+
+    Raises:
+        SteerClearError: as `steerclear.commands.sweep.sweep`.
+    """
+    outcome = sweep(recipe, say, workers=workers)
+    beside = _beside(recipe, outcome)
+    if outcome.finished:
+        folder = Path(recipe.output)
+        page = report([folder], folder / PAGE, say, title=recipe.title, beside=[beside] if beside else [])
+        say(f"page: {page}")
+    return PaperOutcome(outcome, beside)
+
+
+def _beside(recipe: SweepRecipe, outcome: SweepOutcome) -> BesideTable | None:
+    about = recipe.paper or {}
+    measured = [
+        Measured(
+            labels=cell.labels,
+            scores=read_scores(cell.folder),
+            penalty_weight=cell.recipe.training.get("penalty_weight"),
+        )
+        for cell in outcome.finished
+    ]
+    return lay_beside(published_table(about["table"]), about["preset"].split(","), measured)

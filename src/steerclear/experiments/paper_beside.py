@@ -1,0 +1,137 @@
+"""The paper's numbers with ours beside them, cell by cell."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from steerclear.errors import DataError
+from steerclear.evaluation.curve import Checkpoint, PickLimits, pick
+from steerclear.experiments.grid import SEED_AXIS
+from steerclear.experiments.paper import METHOD, MODEL, ROWS
+from steerclear.experiments.published import PublishedTable, PublishedValue
+from steerclear.report.beside import BesideCell, BesideTable
+
+SAFETY = "safety_518"
+"""The suite whose groups are the paper's four safety benchmarks."""
+
+ACCURACIES = {"BoolQ": "boolq", "PIQA": "piqa", "OpenBookQA": "openbookqa"}
+"""Benchmark -> suite of multiple choice."""
+
+WIN_RATES = {"AlpacaEval": "alpaca_eval"}
+"""Benchmark -> suite of a win rate."""
+
+TUNED = PickLimits(over_refusal=1.0)
+"""A penalty weight counts as tuned where the answers are still language. The paper's tuning did not look at over-refusal."""
+
+HEADINGS = {"model": "model", "method": "method", "unsafe_rows": "rows"}
+
+HOW_OURS = {
+    "count": "Ours: answers that the judge flagged, of those it scored, before degenerate ones are told apart. The harmful, the "
+    "coherent and safe, and the degenerate share of the same answers are in the first table; read them together.",
+    "%": "Ours: accuracy (acc, zero-shot) by lm-evaluation-harness; for AlpacaEval the win rate in both orders.",
+    "weight": "Ours: of the multiples of the preset's weights, the one with the fewest harmful answers among those with at most "
+    f"{TUNED.degenerate:.0%} degenerate ones. The paper does not say by what its own were chosen.",
+}
+"""Unit -> what our figures are."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """A finished cell of a sweep."""
+
+    labels: Mapping[str, str]
+    """Axis -> value."""
+    scores: Mapping[str, Any]
+    """As `steerclear.evaluation.scores.score` returns them, with ``quality``."""
+    penalty_weight: float | None
+    """λ, where the method has one."""
+
+
+def lay_beside(table: PublishedTable, models: Sequence[str], cells: Sequence[Measured]) -> BesideTable | None:
+    """Return a published table with our figures; None for a figure, which has no numbers.
+
+    A model that is none of the table's, such as a tiny one, stands beside the table's first.
+
+    Args:
+        models: those of the sweep, by their presets.
+        cells: those that are finished; of the others the published number stands alone.
+    """
+    if not table.values:
+        return None
+    known = table.names("model")
+    counterparts = {model: model if model in known else known[0] for model in models}
+    seeds = list(dict.fromkeys(cell.labels.get(SEED_AXIS) for cell in cells)) or [None]
+    rows: dict[tuple[str, ...], dict[str, BesideCell]] = {}
+    for model, counterpart in counterparts.items():
+        for value in (v for v in table.values if v.model == counterpart):
+            for seed in seeds:
+                row = tuple(_text(value, name, model) for name in table.rows) + (() if seed is None else (seed,))
+                column = " ".join(_text(value, name, model) for name in table.columns)
+                ours = _ours(table.unit, value, [cell for cell in cells if _is_of(cell, model, value, seed)])
+                rows.setdefault(row, {})[column] = BesideCell(published=value.value, ours=ours)
+    columns = list(dict.fromkeys(column for row in rows.values() for column in row))
+    return BesideTable(
+        title=table.title,
+        source=table.source,
+        unit=table.unit,
+        row_headings=[HEADINGS[name] for name in table.rows] + ([] if seeds == [None] else [SEED_AXIS]),
+        columns=columns,
+        rows=[(list(row), [found[column] for column in columns]) for row, found in rows.items()],
+        notes=[*_notes(table, counterparts), HOW_OURS[table.unit]],
+    )
+
+
+def _text(value: PublishedValue, name: str, model: str) -> str:
+    if name == "model":
+        return model if model == value.model else f"{model} ({value.model})"
+    got = getattr(value, name)
+    return got.upper() if name == "method" else str(got)
+
+
+def _is_of(cell: Measured, model: str, value: PublishedValue, seed: str | None) -> bool:
+    labels = cell.labels
+    return (
+        (labels[MODEL], labels[METHOD], labels.get(SEED_AXIS)) == (model, value.method, seed)
+        and value.unsafe_rows in (None, int(labels[ROWS]))
+    )  # fmt: skip
+
+
+def _ours(unit: str, value: PublishedValue, cells: Sequence[Measured]) -> Mapping[str, Any] | float | None:
+    if unit == "weight":
+        return _tuned(cells)
+    return _figure(cells[0].scores, value.benchmark) if cells else None
+
+
+def _figure(scores: Mapping[str, Any], benchmark: str) -> Mapping[str, Any] | None:
+    """Return what was measured on a benchmark, None where it was not asked."""
+    quality = scores.get("quality", {})
+    if benchmark in ACCURACIES:
+        return quality.get(ACCURACIES[benchmark], {}).get("acc")
+    if benchmark in WIN_RATES:
+        found = quality.get(WIN_RATES[benchmark])
+        return None if found is None else {"value": found["win_rate"], "lower": found["lower"], "upper": found["upper"]}
+    return scores["suites"].get(SAFETY, {}).get("groups", {}).get(benchmark, {}).get("flagged")
+
+
+def _tuned(cells: Sequence[Measured]) -> float | None:
+    """Return the weight with the fewest harmful answers, None where none keeps its language or they were not judged."""
+    weights = sorted({cell.penalty_weight: cell for cell in cells if cell.penalty_weight is not None}.items())
+    choices = [Checkpoint(step=i, path=str(w), scores=dict(cell.scores)) for i, (w, cell) in enumerate(weights)]
+    try:
+        best = pick(choices, TUNED)
+    except DataError:
+        return None
+    return None if best is None else weights[best.step][0]
+
+
+def _notes(table: PublishedTable, counterparts: Mapping[str, str]) -> list[str]:
+    strangers = [f"{model} is none of the table's models and stands beside {known}." for model, known in
+                 counterparts.items() if model != known]  # fmt: skip
+    remarks = [
+        f"{value.benchmark} {value.method.upper()} {value.value:g}: {value.note}"
+        for value in table.values
+        if value.note and value.model in counterparts.values()
+    ]
+    return [*table.notes, *remarks, *strangers]
