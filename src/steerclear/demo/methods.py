@@ -158,11 +158,11 @@ def fine_tune(
 
 
 def _config(scratch: Path, method: Method, steps: int, seed: int) -> SteerClearConfig:
-    settings: dict[str, Any] = {"learning_rate": 1e-4, "unsafe_share": 0.125, **method.settings}
+    defaults = {"learning_rate": 1e-4, "unsafe_share": 0.125, "per_device_train_batch_size": 32}
+    settings: dict[str, Any] = {**defaults, **method.settings}
     return SteerClearConfig(
         output_dir=str(scratch),
         max_steps=steps,
-        per_device_train_batch_size=32,
         lr_scheduler_type="linear",
         weight_decay=0.0,
         seed=seed,
