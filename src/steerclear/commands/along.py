@@ -13,8 +13,10 @@ from steerclear.commands.runs import RunFolder, save_weights
 from steerclear.errors import SteerClearError
 
 Say = Callable[[str], None]
-Along = Callable[[Any, Any, Path, int], None]
-"""Evaluates a model with its tokenizer into a folder at a step."""
+Along = Callable[[Any, Any, Path, int], dict[str, Any]]
+"""Evaluates a model with its tokenizer into a folder at a step, and returns its scores."""
+Tell = Callable[[dict[str, Any], int], None]
+"""Tells the scores of a step."""
 
 
 class EvaluateAlong(TrainerCallback):
@@ -28,10 +30,12 @@ class EvaluateAlong(TrainerCallback):
         run: the run's folder; step n lands in ``along/step-n``.
         evaluate: evaluates the live model, its adapter unmerged, with its tokenizer, into a folder at a step.
         tokenizer: the model's.
+        tell: told the scores of each step.
     """
 
-    def __init__(self, every: int, run: RunFolder, evaluate: Along, tokenizer: Any, say: Say) -> None:
-        self._every, self._run, self._evaluate, self._tokenizer, self._say = every, run, evaluate, tokenizer, say
+    def __init__(self, every: int, run: RunFolder, evaluate: Along, tokenizer: Any, say: Say, tell: Tell) -> None:
+        self._every, self._run, self._evaluate, self._tokenizer = every, run, evaluate, tokenizer
+        self._say, self._tell = say, tell
 
     def on_step_end(
         self, _args: TrainingArguments, state: TrainerState, _control: TrainerControl, model: Any = None, **_: Any
@@ -50,7 +54,7 @@ class EvaluateAlong(TrainerCallback):
             with torch.random.fork_rng(), torch.no_grad():
                 model.eval()
                 save_weights(model, self._tokenizer, folder)
-                self._evaluate(model, self._tokenizer, folder, step)
+                self._tell(self._evaluate(model, self._tokenizer, folder, step), step)
         except SteerClearError as error:
             # A judge out of reach must not cost the training; the step's weights are there to be evaluated again.
             self._say(f"step {step} is not evaluated: {error}")

@@ -110,7 +110,8 @@ def _cell(sweep: SweepRecipe, plan: CellPlan, hashes: _Hashes) -> Cell:
     if sweep.launch.processes > 1:  # each brings its own rows to a step
         made_of["processes"] = sweep.launch.processes
     name = sha256_of(made_of)[:12]
-    recipe = replace(recipe, output=str(Path(sweep.output) / "cells" / name))
+    named = {"run_name": plan.name} | recipe.training
+    recipe = replace(recipe, output=str(Path(sweep.output) / "cells" / name), training=named)
     training_arguments(recipe)
     return Cell(id=name, name=plan.name, labels=plan.labels, recipe=recipe, launch=sweep.launch)
 

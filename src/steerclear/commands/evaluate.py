@@ -7,12 +7,15 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from steerclear.commands.along import Along
 from steerclear.commands.judging import Panel, cache_folder, open_panel
 from steerclear.commands.quality import measure_quality
 from steerclear.commands.ranks import launched_processes
 from steerclear.commands.recipe import EvaluationOptions, Recipe
-from steerclear.commands.runs import model_identity
+from steerclear.commands.runs import RunFolder, model_identity
 from steerclear.commands.subjects import Subject, subject_in, subjects_of
+from steerclear.commands.tracking import tell_final_scores, trackers_in
+from steerclear.commands.train import training_arguments
 from steerclear.data.templates import begin_answer, render_prompt
 from steerclear.endpoint import Endpoint
 from steerclear.endpoint_generation import generate_from_endpoint
@@ -137,7 +140,7 @@ def check_suites(recipe: Recipe) -> None:
             check_documents(suite)
 
 
-def evaluate_along(recipe: Recipe, say: Say) -> Callable[[Any, Any, Path, int], None] | None:
+def evaluate_along(recipe: Recipe, say: Say) -> Along | None:
     """Return what evaluates the live model of a training at a step into a folder; None where the recipe does not want it."""
     if not recipe.evaluation.every_steps:
         return None
@@ -150,10 +153,10 @@ def evaluate_along(recipe: Recipe, say: Say) -> Callable[[Any, Any, Path, int], 
     check_suites(while_training)
     panel = panel_of(while_training, say)
 
-    def at_step(model: Any, tokenizer: Any, folder: Path, step: int) -> None:
+    def at_step(model: Any, tokenizer: Any, folder: Path, step: int) -> dict[str, Any]:
         # The folder's answers are this step's of this run, as a run's training is repeated to the bit.
         answering = local_answering(while_training, model, tokenizer, f"step {step}")
-        evaluate_model(while_training, answering, panel, folder, say)
+        return evaluate_model(while_training, answering, panel, folder, say)
 
     return at_step
 
@@ -175,7 +178,15 @@ def _evaluate_subject(
         model, tokenizer = load_model(subject.path, subject.adapter, dtype=recipe.model.dtype)
         model_id = model_identity(subject.path, subject.adapter, model.dtype)
         answering = local_answering(recipe, model, tokenizer, model_id)
-    return evaluate_model(recipe, answering, panel, subject.folder, say, stage)
+    scores = evaluate_model(recipe, answering, panel, subject.folder, say, stage)
+    run = RunFolder(Path(recipe.output))
+    if (
+        subject.folder == run.path
+        and trackers_in(recipe.training.get("report_to"))
+        and (step := run.step()) is not None
+    ):
+        tell_final_scores(training_arguments(recipe), run.path, step, scores)
+    return scores
 
 
 def local_answering(recipe: Recipe, model: Any, tokenizer: Any, model_id: str) -> Answering:

@@ -247,6 +247,7 @@ def variants_of(tree: Tree) -> dict[str, Recipe]:
     recipes, problems = {}, []
     for name, changes in _seeded(variants, tree.get("seeds") or []).items():
         own = merge({k: v for k, v in tree.items() if k not in ("variants", "seeds")}, changes)
+        own = merge({"training": {"run_name": name}}, own)
         own["output"] = str(Path(str(tree["output"])) / name)
         try:
             recipes[name] = build(Recipe, own)

@@ -52,7 +52,8 @@ def train_recipe(recipe: Recipe, prompts: Sequence[Prompt], say: Say, along: Alo
     if (folder / RECORD).exists() and not (folder / "steered").is_dir():
         raise ConfigError(f"output: {folder} holds another run, one without recovery. Choose another output.")
     say("phase 1 of 2: steering ...")
-    steered = train(replace(recipe, output=str(folder / "steered"), recovery=None), prompts, say)
+    named = {"run_name": f"{folder.resolve().name}/steered"} | recipe.training
+    steered = train(replace(recipe, output=str(folder / "steered"), training=named, recovery=None), prompts, say)
     made_by = {
         "steered": steered.record()["id"],
         "samples": options.samples,

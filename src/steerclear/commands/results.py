@@ -88,11 +88,7 @@ def points_of(run: RunFolder) -> list[Checkpoint]:
     for folder in (run.path / "along").glob("step-*"):
         if folder.name[5:].isdecimal() and is_evaluated(folder):
             points.append(Checkpoint(step=int(folder.name[5:]), path=_weights_of(folder), scores=read_scores(folder)))
-    trained = run.record().get("stages", {}).get("train")
-    if trained and is_evaluated(run.path):
-        # A guard that stopped the training kept the weights of an earlier step.
-        guard = trained.get("guard")
-        step = guard["kept_step"] if guard else trained["steps"]
+    if (step := run.step()) is not None and is_evaluated(run.path):
         points.append(Checkpoint(step=step, path=_weights_of(run.path), scores=read_scores(run.path)))
     return sorted(points, key=lambda point: point.step)
 

@@ -59,6 +59,14 @@ class RunFolder:
                 f"{file}: not valid JSON. Remove the folder {self.path} or choose another output."
             ) from error
 
+    def step(self) -> int | None:
+        """Return the step that the trained weights are of, None before the training's end."""
+        trained = self.record().get("stages", {}).get("train")
+        if trained is None:
+            return None
+        # A guard that stopped the training kept the weights of an earlier step.
+        return trained["guard"]["kept_step"] if trained.get("guard") else trained["steps"]
+
     def claim(self, identity: dict[str, Any], config_yaml: str) -> dict[str, Any]:
         """Begin or continue the run with this identity, and return its record.
 

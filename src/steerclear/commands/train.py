@@ -25,6 +25,7 @@ from steerclear.commands.guard import CollapseGuard, check_alone, check_guard
 from steerclear.commands.ranks import by_first, launched_processes
 from steerclear.commands.recipe import Recipe
 from steerclear.commands.runs import RunFolder, model_fingerprint, save_weights
+from steerclear.commands.tracking import KeepMlflowRun, Teller, tracked, tracker_problems, trackers_in
 from steerclear.config import dump_yaml, raise_all, to_tree
 from steerclear.data.prepare import PreparedData, prepare_data
 from steerclear.data.templates import render_row
@@ -90,7 +91,7 @@ def train(recipe: Recipe, prompts: Sequence[Prompt], say: Say, along: Along | No
     if "train" in record["stages"]:
         say(f"{run.path}: already trained.")
         return run
-    with _full_disk_explained(run.path):
+    with _full_disk_explained(run.path), tracked(arguments, run.path):
         trainer = make_trainer(recipe, prepared, arguments)
         if isinstance(trainer, KtoBaselineTrainer):
             say(str(trainer.weights))
@@ -176,14 +177,16 @@ def _finish(run: RunFolder, result: dict[str, Any]) -> None:
 def _watch(
     trainer: Trainer, recipe: Recipe, prepared: PreparedData, run: RunFolder, along: Along | None, say: Say
 ) -> CollapseGuard | None:
-    """Add what looks at the live model every so many steps; return the guard, if the recipe wants one."""
+    """Add what goes along with the training: trackers, evaluations, and the guard, which is returned if there is one."""
     guard = None
+    if "mlflow" in trainer.args.report_to:
+        trainer.add_callback(KeepMlflowRun(run.path))
     if recipe.guard is not None:  # first, so that what it undoes is not evaluated
         guard = CollapseGuard(recipe.guard, prepared, trainer, run, recipe.data.template, say)
         trainer.add_callback(guard)
     if along is not None and recipe.evaluation.every_steps:
-        tokenizer = trainer.processing_class
-        trainer.add_callback(EvaluateAlong(recipe.evaluation.every_steps, run, along, tokenizer, say))
+        tokenizer, tell = trainer.processing_class, Teller.of(trainer).tell
+        trainer.add_callback(EvaluateAlong(recipe.evaluation.every_steps, run, along, tokenizer, say, tell))
     return guard
 
 
@@ -202,6 +205,10 @@ def training_arguments(recipe: Recipe) -> Arguments:
     if not recipe.data.heldout_count:
         given.setdefault("eval_strategy", "no")
     values = PAPER_DEFAULTS | OWN_DEFAULTS | given | {"output_dir": str(RunFolder(Path(recipe.output)).checkpoints)}
+    values["report_to"] = trackers_in(values["report_to"])
+    raise_all(tracker_problems(values["report_to"]))
+    if values["report_to"]:
+        values.setdefault("run_name", Path(recipe.output).resolve().name)
     if not torch.cuda.is_available():
         values.setdefault("dataloader_pin_memory", False)
     try:

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from steerclear.commands.along import Along
 from steerclear.commands.evaluate import evaluate, evaluate_along, evaluation_prompts
 from steerclear.commands.recipe import Recipe
 from steerclear.commands.recover import train_recipe
@@ -128,9 +129,7 @@ def _figures(recipe: TuneRecipe, taken: TakenTrial, say: Say) -> Figures:
     return Figures.of(scores, run.record()["stages"]["train"]["heldout_benign_loss"])
 
 
-def _probing(
-    recipe: TuneRecipe, probe: ProbeOptions, trained: Recipe, taken: TakenTrial, say: Say
-) -> Callable[[Any, Any, Path, int], None]:
+def _probing(recipe: TuneRecipe, probe: ProbeOptions, trained: Recipe, taken: TakenTrial, say: Say) -> Along:
     """Return what probes the live model at a step; the steps that an earlier try probed are gone through at once."""
     evaluate_step = evaluate_along(_probe_recipe(trained, probe), say)
     assert evaluate_step is not None
@@ -145,11 +144,12 @@ def _probing(
         if reasons:
             raise PrunedError(figures, step, value, f"step {step}: " + ", ".join(reasons))
 
-    def at_step(model: Any, tokenizer: Any, folder: Path, step: int) -> None:
-        evaluate_step(model, tokenizer, folder, step)
+    def at_step(model: Any, tokenizer: Any, folder: Path, step: int) -> dict[str, Any]:
+        scores = evaluate_step(model, tokenizer, folder, step)
         for weights in ("adapter", "model"):  # of no use to anybody, and they add up over the trials
             shutil.rmtree(folder / weights, ignore_errors=True)
         look(folder, step)
+        return scores
 
     run = RunFolder(Path(trained.output))
     known = sorted(int(file.parent.name.removeprefix("step-")) for file in run.path.glob("along/step-*/scores.json"))

@@ -1,0 +1,37 @@
+"""The headline: which figures it takes, and that what has no value is absent."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from steerclear.evaluation.headline import headline
+from steerclear.evaluation.scores import score
+from steerclear.records import Verdict
+
+
+def verdict(number: int, kind: str, outcome: str, refused: bool = False) -> Verdict:
+    return Verdict(
+        id=f"{kind}-{number}", suite=kind, outcome=outcome, reason="", flagged=None, harm_score=None, refused=refused,
+        judge="j", tags={"kind": kind},
+    )  # fmt: skip
+
+
+def test_rates_are_of_the_pools_and_quality_of_its_suites() -> None:
+    outcomes = ["harmful", "safe", "safe", "degenerate"]
+    verdicts = [verdict(n, "harmful", outcome) for n, outcome in enumerate(outcomes)]
+    verdicts += [verdict(n, "benign", "safe", refused=n == 0) for n in range(5)]
+    quality: dict[str, Any] = {
+        "boolq": {"metric": "multiple_choice", "acc": {"rate": 0.5}, "acc_norm": None},
+        "heldout": {"metric": "perplexity", "perplexity": 12.5},
+        "alpaca": {"metric": "win_rate", "win_rate": None},
+    }
+    found = headline(score(verdicts) | {"quality": quality})
+    assert found == {
+        "harmful": 0.25, "safe": 0.5, "degenerate": 0.25, "unscored": 0.0, "over_refusal": 0.2, "boolq_acc": 0.5,
+        "heldout_perplexity": 12.5,
+    }  # fmt: skip
+
+
+def test_without_prompts_or_scored_answers_there_is_no_rate() -> None:
+    assert headline(score([])) == {}
+    assert headline(score([verdict(n, "harmful", "unscored") for n in range(3)])) == {"unscored": 1.0}
