@@ -19,7 +19,7 @@ from pathlib import Path
 from steerclear.commands.cell_status import DONE, FAILED, MEMORY_ADVICE, STAGES, Status, write_status
 from steerclear.commands.cells import Cell, is_trained, open_cell
 from steerclear.commands.evaluate import evaluate, evaluate_along, evaluation_prompts
-from steerclear.commands.ranks import part_ways, rank
+from steerclear.commands.ranks import ECHO, part_ways
 from steerclear.commands.recover import train_recipe
 from steerclear.commands.workers import end_with_parent
 from steerclear.config import to_tree
@@ -159,8 +159,14 @@ def work_on(folder: Path, only: str | None, say: Say) -> bool:
         train_cell(open_cell(folder), say)
     except Exception as error:  # told to the cell's own process, which cannot see it
         traceback.print_exc()
-        if rank() == 0 or not (folder / LAUNCH_ERROR).is_file():
-            write_text(folder / LAUNCH_ERROR, explain(error))
+        _tell_launch_error(folder / LAUNCH_ERROR, explain(error))
         return False
     part_ways()
     return True
+
+
+def _tell_launch_error(file: Path, reason: str) -> None:
+    """Keep the first reason: where one process fails the others do too, as it is gone. Rank 0's own goes before its echoes."""
+    told = file.read_text(encoding="utf-8") if file.is_file() else ECHO
+    if told.startswith(ECHO):
+        write_text(file, reason)

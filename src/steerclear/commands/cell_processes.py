@@ -33,6 +33,11 @@ class RayOptions:
     gpus: float = 0.0
     """GPUs of a cell."""
 
+    def __post_init__(self) -> None:
+        for name in ("cpus", "gpus"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"cell-{name}: got {getattr(self, name)}, allowed: 0 or more.")
+
 
 class Executor(Protocol):
     """Something that works on cells."""

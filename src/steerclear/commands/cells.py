@@ -10,8 +10,9 @@ from typing import Any
 
 from steerclear.commands.cell_status import DONE, Status, read_status
 from steerclear.commands.recipe import Recipe, check_kind, load_tree
+from steerclear.commands.recover import check_recovery
 from steerclear.commands.runs import RECORD, model_fingerprint
-from steerclear.commands.train import ALGORITHM, NO_EFFECT_ON_RESULTS, training_arguments
+from steerclear.commands.train import ALGORITHM, NO_EFFECT_ON_RESULTS, check_recipe
 from steerclear.config import build, dump_yaml, raise_all, to_tree
 from steerclear.errors import ConfigError, DataError
 from steerclear.experiments.grid import KIND, CellPlan, LaunchOptions, SweepRecipe, plan_cells
@@ -112,29 +113,46 @@ def _cell(sweep: SweepRecipe, plan: CellPlan, hashes: _Hashes) -> Cell:
     name = sha256_of(made_of)[:12]
     named = {"run_name": plan.name} | recipe.training
     recipe = replace(recipe, output=str(Path(sweep.output) / "cells" / name), training=named)
-    training_arguments(recipe)
+    check_recipe(recipe)
+    check_recovery(recipe)
+    _check_launch(recipe, sweep.launch)
     return Cell(id=name, name=plan.name, labels=plan.labels, recipe=recipe, launch=sweep.launch)
+
+
+def _check_launch(recipe: Recipe, launch: LaunchOptions) -> None:
+    """Refuse what one process alone can do where several train."""
+    alone = {
+        "recovery": recipe.recovery,
+        "guard": recipe.guard,
+        "evaluation.every_steps": recipe.evaluation.every_steps,
+    }
+    problems = [
+        f"{name}: works in one process, and launch.processes is {launch.processes}. Leave one of the two out."
+        for name, value in alone.items()
+        if value is not None and launch.processes > 1
+    ]
+    raise_all(problems)
 
 
 def _made_of(recipe: Recipe, plan: CellPlan, hashes: _Hashes) -> dict[str, Any]:
     """Return what a cell's figures depend on, files by their content.
 
-    What all cells are asked is left out, so that another suite or judge for all of them costs no training; what only some cells
-    are asked tells them apart.
+    What all cells are asked is left out, so that another suite or judge for all of them costs no training, unless it is asked or
+    judged while training; what only some cells are asked tells them apart.
     """
     tree = to_tree(recipe)
     evaluation = tree.pop("evaluation")
     training = {key: value for key, value in tree["training"].items() if key not in NO_EFFECT_ON_RESULTS}
     data = recipe.data
     sources = {name: hashes.of_files(getattr(data, name)) for name in ("benign", "unsafe", "added")}
-    of_training = evaluation if recipe.recovery is not None else {"every_steps": evaluation["every_steps"]}
+    judged_while_training = recipe.recovery is not None or recipe.evaluation.every_steps is not None
     return tree | {
         "output": None,
         "algorithm": ALGORITHM,
         "training": training,
         "model": {**tree["model"], "path": hashes.of_model(recipe.model.path)},
         "data": {**tree["data"], **sources},
-        "evaluation": [plan.changes.get("evaluation"), of_training],
+        "evaluation": [plan.changes.get("evaluation"), evaluation if judged_while_training else {"every_steps": None}],
     }
 
 

@@ -82,6 +82,6 @@ def _configurations(verdicts: dict[str, list[Verdict]]) -> dict[str, dict[int, l
     configurations: dict[str, dict[int, list[Verdict]]] = defaultdict(dict)
     for name, own in verdicts.items():
         configuration, is_seeded, seed = name.rpartition(SEED)
-        if is_seeded:
+        if is_seeded and seed.isdecimal():
             configurations[configuration][int(seed)] = own
     return dict(configurations)

@@ -12,12 +12,11 @@ import torch
 
 from steerclear.commands.cost import heaviest_rows, micro_batch_seconds, peak_memory, sample_trainer
 from steerclear.commands.evaluate import evaluation_prompts
-from steerclear.commands.guard import check_guard
 from steerclear.commands.recipe import Recipe, load_recipe
 from steerclear.commands.recover import check_recovery
 from steerclear.commands.runs import versions
-from steerclear.commands.train import Trainer, training_arguments
-from steerclear.data.prepare import PreparedData, prepare_data
+from steerclear.commands.train import Trainer, check_training
+from steerclear.data.prepare import PreparedData
 from steerclear.data.signed_labels import IGNORED, decode
 from steerclear.errors import SteerClearError
 
@@ -47,9 +46,7 @@ def diagnose(arguments: Sequence[str], say: Say) -> bool:
 def _check_data(recipe: Recipe, say: Say) -> PreparedData:
     prompts = evaluation_prompts(recipe.evaluation)
     check_recovery(recipe)
-    prepared = prepare_data(recipe.data, prompts)
-    if recipe.guard is not None:
-        check_guard(prepared, training_arguments(recipe))
+    prepared, _ = check_training(recipe, prompts)
     for message in prepared.messages:
         say(f"note  {message}")
     say(

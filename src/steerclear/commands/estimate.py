@@ -13,7 +13,8 @@ from rich.table import Table
 from rich.text import Text
 
 from steerclear.commands.answering import Answerer
-from steerclear.commands.cells import Cell, cells_of
+from steerclear.commands.cell import explain
+from steerclear.commands.cells import Cell, cells_of, is_trained
 from steerclear.commands.cost import micro_batch_seconds, peak_memory, sample_trainer
 from steerclear.commands.evaluate import evaluation_prompts
 from steerclear.commands.recipe import Recipe
@@ -21,7 +22,7 @@ from steerclear.commands.train import NO_EFFECT_ON_RESULTS, training_arguments
 from steerclear.commands.workers import shared_cores
 from steerclear.data.prepare import PreparedData, prepare_data
 from steerclear.data.templates import render_prompt
-from steerclear.errors import ConfigError, SteerClearError
+from steerclear.errors import ConfigError
 from steerclear.experiments.grid import SweepRecipe
 from steerclear.records import Prompt, sha256_of
 from steerclear.report.comparison import NO_VALUE, duration
@@ -55,7 +56,8 @@ class Estimate:
     cell: Cell
     rows: int = 0
     """Rows that training goes through, repeats counted."""
-    prompts: int = 0
+    answers: int = 0
+    """Answers to prompts, those along the training included."""
     train_s: float = 0.0
     answer_s: float = 0.0
     wrong: str | None = None
@@ -96,20 +98,29 @@ def _estimate(cell: Cell, speeds: dict[str, Speed], say: Say) -> Estimate:
         if key not in speeds:
             say(f"measuring {cell.name} ...")
             speeds[key] = _measure(recipe, prepared, prompts)
-    except SteerClearError as error:
-        return Estimate(cell, wrong=str(error))
+    except Exception as error:  # whatever it is, the cell will meet it too
+        return Estimate(cell, wrong=explain(error))
     speed = speeds[key]
+    if is_trained(cell.folder):
+        return Estimate(cell, 0, len(prompts), 0.0, len(prompts) * speed.prompt_s)
     rows, answers = rows_seen(recipe, prepared), len(prompts)
-    if recipe.recovery is not None:  # steered first, with one answer after the other sampled
+    if recipe.evaluation.every_steps is not None:
+        answers *= 1 + (rows // _rows_per_step(recipe) - 1) // recipe.evaluation.every_steps
+    if recipe.recovery is not None:  # steered first, and asked
         rows, answers = 2 * rows, answers + recipe.recovery.samples * len(prepared.unsafe)
-    return Estimate(cell, rows, len(prompts), rows * speed.row_s, answers * speed.prompt_s)
+    return Estimate(cell, rows, answers, rows * speed.row_s, answers * speed.prompt_s)
+
+
+def _rows_per_step(recipe: Recipe) -> int:
+    arguments = training_arguments(recipe)
+    return arguments.per_device_train_batch_size * arguments.gradient_accumulation_steps
 
 
 def rows_seen(recipe: Recipe, prepared: PreparedData) -> int:
     """Return how many rows a training goes through, repeats counted, to about one optimizer step an epoch."""
     arguments = training_arguments(recipe)
     if arguments.max_steps > 0:
-        return arguments.max_steps * arguments.per_device_train_batch_size * arguments.gradient_accumulation_steps
+        return arguments.max_steps * _rows_per_step(recipe)
     benign, unsafe = len(prepared.benign), len(prepared.unsafe) if arguments.trains_on_unsafe else 0
     share = getattr(arguments, "unsafe_share", None)
     if not unsafe or share is None or arguments.sampling == "uniform":
@@ -164,7 +175,7 @@ def _table(estimates: Sequence[Estimate], workers: int, memory: int) -> Group:
         f"{duration(whole)} with {workers} at a time, plus judging; {memory / 2**30:.1f} GiB of memory a process"
     )
     table = Table(box=None, padding=(0, 2, 0, 0))
-    for heading in ("cell", "id", "rows", "training", "prompts", "answers", "note"):
+    for heading in ("cell", "id", "rows", "training", "answers", "answering", "note"):
         table.add_column(heading, justify="left" if heading in ("cell", "id", "note") else "right")
     for estimate in estimates:
         table.add_row(*map(Text, _row(estimate)))
@@ -177,5 +188,5 @@ def _row(estimate: Estimate) -> list[str]:
         return [*names, *[NO_VALUE] * 4, "done"]
     if estimate.wrong is not None:
         return [*names, *[NO_VALUE] * 4, f"will fail: {visible(estimate.wrong)}"]
-    times = [duration(estimate.train_s), f"{estimate.prompts:,}", duration(estimate.answer_s)]
+    times = [duration(estimate.train_s), f"{estimate.answers:,}", duration(estimate.answer_s)]
     return [*names, f"{estimate.rows:,}", *times, ""]

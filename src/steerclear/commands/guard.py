@@ -54,16 +54,24 @@ def check_alone() -> None:
         )
 
 
-def check_guard(prepared: PreparedData, arguments: SteerClearConfig | KtoBaselineConfig) -> None:
-    """Find what keeps the guard from working before a model is loaded.
+def check_penalty(arguments: SteerClearConfig | KtoBaselineConfig) -> None:
+    """Find an objective that the guard cannot watch.
 
     Raises:
-        ConfigError: there are no held-out rows, or an objective without a penalty to lower.
+        ConfigError: it has no penalty to lower.
     """
     if isinstance(arguments, KtoBaselineConfig):
         raise ConfigError(
             f"guard: got objective '{KTO}', which it cannot watch. Set guard to null, and evaluation.every_steps instead."
         )
+
+
+def check_guard(prepared: PreparedData) -> None:
+    """Find rows that the guard cannot work with before a model is loaded.
+
+    Raises:
+        ConfigError: there are no held-out rows.
+    """
     if not prepared.heldout:
         raise ConfigError("guard: got no held-out benign rows to measure on. Set data.heldout_count to 1 or more.")
 

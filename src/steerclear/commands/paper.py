@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,7 +70,10 @@ def composed(
     if judge is not None:
         [(_, value)] = parse_overrides(["--judge", judge])
         chosen = value if isinstance(value, dict) else {"classifier": str(value)}
-    tree = compose(table, names, only=dict(map(_kept, only)), judge=chosen)
+    kept: dict[str, list[str]] = defaultdict(list)
+    for axis, values in map(_kept, only):
+        kept[axis] += values
+    tree = compose(table, names, only=kept, judge=chosen)
     pairs = parse_overrides(arguments)
     given = {key: value for key, value in pairs if key in tree["inputs"]}
     rest = [(key, value) for key, value in pairs if key not in given]

@@ -14,6 +14,9 @@ from steerclear.errors import SteerClearError
 
 Result = TypeVar("Result")
 
+ECHO = "rank 0 failed"
+"""How the other ranks' error begins where rank 0 failed."""
+
 _LAUNCHED_AS = ("LOCAL_RANK", "RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE")
 """Variables by which a launcher tells a process which of how many it is."""
 
@@ -53,7 +56,7 @@ def by_first(action: Callable[[], Result]) -> Result:
     if error is not None:
         raise error
     if failure is not None:
-        raise SteerClearError(f"rank 0 failed: {failure}")
+        raise SteerClearError(f"{ECHO}: {failure}")
     return result
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, wait
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, nullcontext, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rich.console import Console
@@ -20,7 +20,7 @@ from steerclear.commands.judging import harm_judge, refusal_judge
 from steerclear.commands.locks import alone, has_locks
 from steerclear.commands.results import finished_run, read_answers, read_scores
 from steerclear.commands.sweep_progress import Progress
-from steerclear.errors import SteerClearError
+from steerclear.errors import ConfigError, SteerClearError
 from steerclear.experiments.grid import SweepRecipe, all_axes
 from steerclear.records import Generation, Verdict, write_json
 from steerclear.report.comparison import RunScores
@@ -54,6 +54,8 @@ def sweep(recipe: SweepRecipe, say: Say, *, workers: int = 1, ray: RayOptions | 
         SteerClearError: a cell's recipe is wrong, the folder cannot be written, or there is no cluster.
     """
     cells = cells_of(recipe)
+    if ray is not None or workers > 1:
+        _check_caches(cells)
     output = Path(recipe.output)
     with alone(output, say) if has_locks(output) else nullcontext():
         write_json(output / "sweep.json", _about(recipe, cells))
@@ -65,13 +67,22 @@ def sweep(recipe: SweepRecipe, say: Say, *, workers: int = 1, ray: RayOptions | 
         if pending:
             _fit_judges(pending, say)
             with local_executor(workers) if ray is None else ray_executor(ray) as executor:
-                _follow([executor.submit(cell) for cell in pending], cells, say)
+                _follow({executor.submit(cell): cell for cell in pending}, cells, say)
         outcome = SweepOutcome(
             [cell for cell in cells if cell.is_done],
             {cell.name: str(cell.status().error) for cell in cells if cell.status().stage == FAILED},
         )
         _write_results(outcome.finished, output, say)
     return outcome
+
+
+def _check_caches(cells: Sequence[Cell]) -> None:
+    """Refuse a cache of judges' scores that processes would write at the same time, each cutting off what another has begun."""
+    if any(cell.recipe.evaluation.judge_cache is not None for cell in cells):
+        raise ConfigError(
+            "recipe.evaluation.judge_cache: is for one process at a time. Leave it out, so that each cell has its own, or use "
+            "one worker."
+        )
 
 
 def _about(recipe: SweepRecipe, cells: Sequence[Cell]) -> dict[str, object]:
@@ -86,16 +97,16 @@ def _about(recipe: SweepRecipe, cells: Sequence[Cell]) -> dict[str, object]:
 def _fit_judges(cells: Sequence[Cell], say: Say) -> None:
     """Fit once what the cells would otherwise fit at the same time. Whatever is wrong, the cells themselves will tell."""
     options = [cell.recipe.evaluation for cell in cells]
-    try:
-        for judge in {(e.judge.classifier, e.judge.fit_on): e.judge for e in options if e.judge.fit_on}.values():
+    judges = [judge for e in options for judge in (e.judge, *e.second_opinions) if judge.fit_on]
+    for judge in {(judge.classifier, judge.fit_on): judge for judge in judges}.values():
+        with suppress(SteerClearError):
             harm_judge(judge, say)
-        for refusal in {e.refusal.model: e.refusal for e in options if e.refusal is not None}.values():
+    for refusal in {e.refusal.model: e.refusal for e in options if e.refusal is not None}.values():
+        with suppress(SteerClearError):
             refusal_judge(refusal, say)
-    except SteerClearError:
-        return
 
 
-def _follow(futures: Sequence[Future[None]], cells: Sequence[Cell], say: Say) -> None:
+def _follow(futures: Mapping[Future[None], Cell], cells: Sequence[Cell], say: Say) -> None:
     """Wait for the cells, and show how far they are: a table on a terminal, else a line for each change."""
     progress = Progress(cells)
     console = Console(stderr=True)
@@ -106,13 +117,22 @@ def _follow(futures: Sequence[Future[None]], cells: Sequence[Cell], say: Say) ->
         while running:
             ended, running = wait(running, timeout=REFRESH_S)
             for future in ended:
-                future.result()
+                _check_executor(future, futures[future])
             news = progress.look()
             if live is not None:
                 live.update(progress.table(console.height), refresh=True)
             else:
                 for line in news:
                     say(line)
+
+
+def _check_executor(future: Future[None], cell: Cell) -> None:
+    """Tell in a cell's status of an error outside its process: a host that is gone, a log that cannot be written."""
+    error = future.exception()
+    if error is not None:
+        status = cell.status()
+        reason = f"the cell could not be run: {type(error).__name__}: {error}".splitlines()[0]
+        write_status(cell.folder, replace(status, stage=FAILED, failed_in=status.stage, error=reason))
 
 
 def _write_results(cells: Sequence[Cell], output: Path, say: Say) -> None:

@@ -21,7 +21,7 @@ from peft import LoraConfig
 
 from steerclear.commands.along import Along, EvaluateAlong
 from steerclear.commands.checkpoints import last_complete_checkpoint
-from steerclear.commands.guard import CollapseGuard, check_alone, check_guard
+from steerclear.commands.guard import CollapseGuard, check_alone, check_guard, check_penalty
 from steerclear.commands.ranks import by_first, launched_processes
 from steerclear.commands.recipe import Recipe
 from steerclear.commands.runs import RunFolder, model_fingerprint, save_weights
@@ -134,6 +134,19 @@ def check_training(recipe: Recipe, prompts: Sequence[Prompt]) -> tuple[PreparedD
     Raises:
         SteerClearError: bad recipe or data.
     """
+    arguments = check_recipe(recipe)
+    prepared = prepare_data(recipe.data, prompts)
+    if recipe.guard is not None:
+        check_guard(prepared)
+    return prepared, arguments
+
+
+def check_recipe(recipe: Recipe) -> Arguments:
+    """Find what keeps a recipe from being trained before its rows are read; return its arguments.
+
+    Raises:
+        ConfigError: what is wrong.
+    """
     if not recipe.model.path:
         raise ConfigError("model.path: is missing. A served model can be evaluated, only a local one trained.")
     if recipe.model.adapter is not None:
@@ -143,11 +156,10 @@ def check_training(recipe: Recipe, prompts: Sequence[Prompt]) -> tuple[PreparedD
     if recipe.guard is not None:
         check_alone()
     arguments = training_arguments(recipe)
-    _check_ranks(arguments)
-    prepared = prepare_data(recipe.data, prompts)
     if recipe.guard is not None:
-        check_guard(prepared, arguments)
-    return prepared, arguments
+        check_penalty(arguments)
+    _check_ranks(arguments)
+    return arguments
 
 
 def _check_ranks(arguments: Arguments) -> None:

@@ -52,6 +52,8 @@ class LaunchOptions:
     def __post_init__(self) -> None:
         if self.processes < 1:
             raise ConfigError(f"processes: got {self.processes}, allowed: 1 or more.")
+        if self.config is not None and self.processes == 1:
+            raise ConfigError("config: needs 'processes', 2 or more: one process is not launched.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,8 +95,8 @@ class SweepRecipe:
             problems.append(
                 "axes: is missing; name at least one, e.g. 'axes: {rows: {100: {data: {unsafe_count: 100}}}}'."
             )
-        if self.seeds and SEED_AXIS in self.axes:
-            problems.append("seeds: is the axis 'seed', which is there already. Give one of the two.")
+        if SEED_AXIS in self.axes:
+            problems.append(f"axes.{SEED_AXIS}: is the axis that 'seeds: [0, 1]' makes; give these instead.")
         if not problems:
             problems = self._wrong_changes()
         if problems:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -26,7 +27,7 @@ def save(path: Path, state: Mapping[str, Any]) -> None:
     Raises:
         StorageError: the file cannot be written.
     """
-    temporary = path.with_name(f".{path.name}.tmp")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")  # another process may be fitting the same judge
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         skops.io.dump(dict(state), temporary, compression=zipfile.ZIP_DEFLATED)
