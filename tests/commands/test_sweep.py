@@ -16,13 +16,13 @@ import torch
 import yaml
 from rich.console import Console
 
-from steerclear.commands.cell import explain
+from steerclear.commands.cell import _tell_launch_error, explain
 from steerclear.commands.cell_processes import settle
 from steerclear.commands.cell_status import Status, read_status, write_status
 from steerclear.commands.cells import cells_of
 from steerclear.commands.sweep_progress import Progress
-from steerclear.config import build, override
-from steerclear.errors import DataError
+from steerclear.config import build, merge, override
+from steerclear.errors import ConfigError, DataError
 from steerclear.experiments.grid import SweepRecipe
 
 Command = Callable[..., tuple[int, str, str]]
@@ -259,3 +259,117 @@ def test_the_table_shows_what_runs_first_and_tells_how_long_it_takes(tree: dict[
     assert " ".join(lines[5]).startswith("1 of 4 done, 1 running, 1 waiting, 1 failed, about ")
     console.print(progress.table(height=10))  # no room for more than two
     assert len([line for line in console.export_text().splitlines() if line.strip()]) == 4
+
+
+def test_what_is_asked_and_who_judges_is_known_by_content(
+    tree: dict[str, Any], tmp_path: Path, judge_rows: Path
+) -> None:
+    def evaluations() -> set[str]:
+        return {cell.evaluation for cell in cells_of(build(SweepRecipe, tree))}
+
+    evaluation = tree["recipe"]["evaluation"]
+    prompts, rows = tmp_path / "prompts.jsonl", tmp_path / "rows.jsonl"
+    prompts.write_text(Path(evaluation["suites"][0]["path"]).read_text())
+    rows.write_text(judge_rows.read_text())
+    evaluation["suites"][0]["path"], evaluation["judge"]["fit_on"] = str(prompts), str(rows)
+    [first] = evaluations()
+    assert evaluations() == {first}
+    prompts.write_text(prompts.read_text().replace("?", "??", 1))
+    [asked_otherwise] = evaluations()
+    rows.write_text("".join(rows.read_text().splitlines(keepends=True)[2:]))
+    assert len({first, asked_otherwise, *evaluations()}) == 3
+    prompts.unlink()
+    assert evaluations()  # the cells themselves will tell
+
+
+def test_points_along_the_training_make_their_judge_a_part_of_the_cell(tree: dict[str, Any]) -> None:
+    def ids() -> set[str]:
+        return {cell.id for cell in cells_of(build(SweepRecipe, tree))}
+
+    evaluation = tree["recipe"]["evaluation"]
+    before = ids()
+    evaluation["refusal"] = {"model": "other.skops"}
+    assert ids() == before
+    evaluation["every_steps"] = 2
+    along = ids()
+    evaluation["refusal"] = None
+    assert not along & before
+    assert not ids() & (along | before)
+
+
+def test_a_new_suite_of_trained_prompts_is_refused_without_training(
+    tree: dict[str, Any], tmp_path: Path, steerclear: Command
+) -> None:
+    """A suite that is added later must not hold a prompt of the rows that a cell was trained on."""
+    tree["axes"]["rows"] = {6: {"data": {"unsafe_count": 6}}}
+    assert steerclear("sweep", write(tree, tmp_path))[0] == 0
+    unsafe = json.loads(Path(tree["recipe"]["data"]["unsafe"]).read_text().splitlines()[0])
+    own = tmp_path / "own.jsonl"
+    own.write_text(json.dumps({"prompt": unsafe["prompt"]}) + "\n")
+    tree["recipe"]["evaluation"]["suites"].append({"name": "trained on", "path": str(own)})
+    code, _, said = steerclear("sweep", write(tree, tmp_path))
+    assert (code, "training row" in said) == (1, True), said
+    tree["recipe"]["data"]["on_contamination"] = "drop"
+    code, _, said = steerclear("sweep", write(tree, tmp_path))
+    assert code == 0, said  # another setting of the rows, another cell
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"recovery": {}, "evaluation": {"judge": {}}}, "recovery: needs evaluation.judge"),
+        ({"model": {"adapter": "a"}}, "model.adapter: is evaluated, not trained further"),
+        ({"guard": {}, "training": {"objective": "kto"}}, "guard: got objective 'kto'"),
+    ],
+    ids=["recovery", "adapter", "guard"],
+)
+def test_what_no_training_can_have_is_told_before_anything_runs(
+    tree: dict[str, Any], changes: dict[str, Any], message: str
+) -> None:
+    if "evaluation" in changes:
+        del tree["recipe"]["evaluation"]
+    with pytest.raises(ConfigError, match=message):
+        cells_of(build(SweepRecipe, tree | {"recipe": merge(tree["recipe"], changes)}))
+
+
+@pytest.mark.parametrize("alone", ["recovery", "guard"])
+def test_what_one_process_does_is_not_launched(tree: dict[str, Any], alone: str) -> None:
+    tree["recipe"][alone] = {}
+    tree["launch"] = {"processes": 2}
+    with pytest.raises(ConfigError, match=f"12: {alone}: works in one process, and launch.processes is 2"):
+        cells_of(build(SweepRecipe, tree))
+
+
+def test_the_cause_of_a_failed_launch_stays(tmp_path: Path) -> None:
+    file = tmp_path / "error"
+    for reason, told in (
+        ("rank 0 failed: x", "rank 0 failed: x"),
+        ("no memory", "no memory"),
+        ("closed by peer", "no memory"),
+    ):
+        _tell_launch_error(file, reason)
+        assert file.read_text() == told
+
+
+def test_a_shared_cache_of_scores_is_for_one_worker(tree: dict[str, Any], tmp_path: Path, steerclear: Command) -> None:
+    tree["recipe"]["evaluation"]["judge_cache"] = str(tmp_path / "cache")
+    code, _, said = steerclear("sweep", write(tree, tmp_path), "--workers", "2")
+    assert (code, "judge_cache: is for one process at a time" in said) == (2, True)
+
+
+def test_an_estimate_counts_answers_along_the_training_and_tells_what_does_not_fit(
+    tree: dict[str, Any], tmp_path: Path, steerclear: Command
+) -> None:
+    tree["axes"] = {
+        "along": {"no": None, "yes": {"evaluation": {"every_steps": 4}}},
+        "rank": {"small": None, "huge": {"lora": {"r": 10**11}}},
+    }
+    tree["recipe"]["training"] |= {"max_steps": 10}
+    code, table, _ = steerclear("sweep", write(tree, tmp_path), "--dry-run")
+    rows = {line.split()[0]: line.split() for line in table.splitlines() if "/" in line.split()[0]}
+    prompts = len(Path(tree["recipe"]["evaluation"]["suites"][0]["path"]).read_text().splitlines())
+    assert code == 0
+    assert [rows[name][2] for name in ("no/small", "yes/small")] == ["40", "40"]  # rows, in ten steps of four
+    assert f" {prompts} " in " ".join(rows["no/small"])
+    assert f" {3 * prompts} " in " ".join(rows["yes/small"])  # at steps 4 and 8, and at the end
+    assert table.count("will fail: out of memory") == 2

@@ -89,7 +89,7 @@ def test_the_number_of_cells_is_the_product_without_the_skipped(
         ({"axes": {"rows": {"a/b": {}}}}, "axes.rows: got the value 'a/b'"),
         ({"axes": {"rows": {"a": 3}}}, "axes.rows.a: got 3"),
         ({"seeds": [1, 1]}, "seeds: got"),
-        ({"axes": {"seed": {1: {}}}, "seeds": [1]}, "is the axis 'seed'"),
+        ({"axes": {"seed": {1: {}}}}, "axes.seed: is the axis that 'seeds"),
         ({"recipe": {"output": "x"}}, "recipe.output: each cell has a folder"),
         ({"recipe": {"variants": {"a": {}}}}, "recipe.variants: belongs to steerclear compare"),
         ({"changes": [{"where": {"row": 20}, "skip": True}]}, r"no such axis. Did you mean 'rows'\?"),
@@ -97,6 +97,7 @@ def test_the_number_of_cells_is_the_product_without_the_skipped(
         ({"changes": [{"where": {"rows": 20}}]}, "give one of the two"),
         ({"changes": [{"where": {}, "skip": True}]}, "where: is empty"),
         ({"launch": {"processes": 0}}, "launch.processes: got 0"),
+        ({"launch": {"config": "a.yaml"}}, "launch.config: needs 'processes'"),
     ],
 )
 def test_a_wrong_sweep_is_refused_with_what_is_wrong(changes: dict[str, Any], message: str) -> None:

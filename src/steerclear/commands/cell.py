@@ -18,12 +18,14 @@ from pathlib import Path
 
 from steerclear.commands.cell_status import DONE, FAILED, MEMORY_ADVICE, STAGES, Status, write_status
 from steerclear.commands.cells import Cell, is_trained, open_cell
+from steerclear.commands.contents import evaluation_contents
 from steerclear.commands.evaluate import evaluate, evaluate_along, evaluation_prompts
 from steerclear.commands.ranks import ECHO, part_ways
 from steerclear.commands.recover import train_recipe
+from steerclear.commands.runs import RunFolder
 from steerclear.commands.workers import end_with_parent
-from steerclear.config import to_tree
-from steerclear.errors import SteerClearError, TrainingError
+from steerclear.data.prepare import prepare_data
+from steerclear.errors import ConfigError, SteerClearError, TrainingError
 from steerclear.records import sha256_of, write_json, write_text
 
 Say = Callable[[str], None]
@@ -62,7 +64,9 @@ def explain(error: Exception) -> str:
 
 
 def _work(cell: Cell, progress: _Progress, say: Say) -> None:
-    if not is_trained(cell.folder):
+    if is_trained(cell.folder):
+        _check_rows(cell)
+    else:
         progress.enter("train")
         if cell.launch.processes > 1:
             _train_launched(cell)
@@ -73,12 +77,30 @@ def _work(cell: Cell, progress: _Progress, say: Say) -> None:
         evaluate(cell.recipe, say, stage=progress.enter)
 
 
+def _check_rows(cell: Cell) -> None:
+    """Make sure that none of the rows that a cell was trained on holds a prompt of a suite that is asked since.
+
+    Raises:
+        SteerClearError: one does.
+    """
+    prompts = evaluation_prompts(cell.recipe.evaluation)
+    now = prepare_data(cell.recipe.data, prompts).manifest["sha256"]
+    # Recovery adds rows of its own, made of these.
+    trained = cell.folder if cell.recipe.recovery is None else cell.folder / "steered"
+    if now != RunFolder(trained).record()["identity"]["data"]:
+        raise ConfigError(
+            "evaluation.suites: has prompts that are among the rows this cell was trained on, which on_contamination leaves out. "
+            f"Remove {cell.folder} to train it again without them."
+        )
+
+
 def _set_aside_other_answers(cell: Cell) -> None:
     """Move answers to suites that have changed, or that were decoded otherwise, into ``earlier``."""
     evaluation, file = cell.recipe.evaluation, cell.folder / ASKED
     before = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
     how = [evaluation.generation.decoding, cell.recipe.data.template]
-    now = {suite.name: sha256_of([to_tree(suite), how])[:12] for suite in evaluation.suites}
+    prompts = evaluation_contents(cell.recipe)["prompts"]
+    now = {suite.name: sha256_of([prompts.get(suite.name), how])[:12] for suite in evaluation.suites}
     for name in [name for name in before if before[name] != now.get(name, before[name])]:
         aside = cell.folder / "earlier" / before[name]
         aside.mkdir(parents=True, exist_ok=True)

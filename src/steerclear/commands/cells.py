@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from steerclear.commands.cell_status import DONE, Status, read_status
+from steerclear.commands.contents import evaluation_contents
 from steerclear.commands.recipe import Recipe, check_kind, load_tree
 from steerclear.commands.recover import check_recovery
 from steerclear.commands.runs import RECORD, model_fingerprint
 from steerclear.commands.train import ALGORITHM, NO_EFFECT_ON_RESULTS, check_recipe
 from steerclear.config import build, dump_yaml, raise_all, to_tree
-from steerclear.errors import ConfigError, DataError
+from steerclear.errors import ConfigError, DataError, SteerClearError
 from steerclear.experiments.grid import KIND, CellPlan, LaunchOptions, SweepRecipe, plan_cells
 from steerclear.records import sha256_of, sha256_of_file, write_json, write_text
 
@@ -28,19 +29,16 @@ class Cell:
     labels: dict[str, str]
     recipe: Recipe
     launch: LaunchOptions
+    evaluation: str
+    """Hash of what is asked and who judges, files by their content."""
 
     @property
     def folder(self) -> Path:
         """The run's folder."""
         return Path(self.recipe.output)
 
-    @property
-    def evaluation(self) -> str:
-        """Hash of what is asked and who judges."""
-        return sha256_of(to_tree(self.recipe.evaluation))
-
     def status(self) -> Status:
-        """Return how far the cell is. An evaluation with other options than the recipe's is not done."""
+        """Return how far the cell is. An evaluation with other options, prompts or judges than the recipe's is not done."""
         status = read_status(self.folder)
         if status.stage == DONE and status.evaluation != self.evaluation:
             return Status(seconds=status.seconds)
@@ -55,6 +53,7 @@ class Cell:
         """Make the folder with what the process that works on the cell needs to know."""
         write_text(self.folder / "recipe.yaml", dump_yaml(to_tree(self.recipe)))
         about = {"id": self.id, "name": self.name, "labels": self.labels, "launch": asdict(self.launch)}
+        about["evaluation"] = self.evaluation
         write_json(self.folder / "cell.json", about)
 
 
@@ -95,8 +94,7 @@ def open_cell(folder: Path) -> Cell:
     """Return the cell that `Cell.write` wrote into a folder."""
     about = json.loads((folder / "cell.json").read_text(encoding="utf-8"))
     recipe = build(Recipe, load_tree([str(folder / "recipe.yaml")]))
-    launch = LaunchOptions(**about["launch"])
-    return Cell(id=about["id"], name=about["name"], labels=about["labels"], recipe=recipe, launch=launch)
+    return Cell(**about | {"launch": LaunchOptions(**about["launch"]), "recipe": recipe})
 
 
 def is_trained(folder: Path) -> bool:
@@ -116,7 +114,8 @@ def _cell(sweep: SweepRecipe, plan: CellPlan, hashes: _Hashes) -> Cell:
     check_recipe(recipe)
     check_recovery(recipe)
     _check_launch(recipe, sweep.launch)
-    return Cell(id=name, name=plan.name, labels=plan.labels, recipe=recipe, launch=sweep.launch)
+    asked = hashes.of_evaluation(recipe)
+    return Cell(id=name, name=plan.name, labels=plan.labels, recipe=recipe, launch=sweep.launch, evaluation=asked)
 
 
 def _check_launch(recipe: Recipe, launch: LaunchOptions) -> None:
@@ -141,7 +140,7 @@ def _made_of(recipe: Recipe, plan: CellPlan, hashes: _Hashes) -> dict[str, Any]:
     judged while training; what only some cells are asked tells them apart.
     """
     tree = to_tree(recipe)
-    evaluation = tree.pop("evaluation")
+    del tree["evaluation"]
     training = {key: value for key, value in tree["training"].items() if key not in NO_EFFECT_ON_RESULTS}
     data = recipe.data
     sources = {name: hashes.of_files(getattr(data, name)) for name in ("benign", "unsafe", "added")}
@@ -152,7 +151,7 @@ def _made_of(recipe: Recipe, plan: CellPlan, hashes: _Hashes) -> dict[str, Any]:
         "training": training,
         "model": {**tree["model"], "path": hashes.of_model(recipe.model.path)},
         "data": {**tree["data"], **sources},
-        "evaluation": [plan.changes.get("evaluation"), evaluation if judged_while_training else {"every_steps": None}],
+        "evaluation": [plan.changes.get("evaluation"), hashes.of_evaluation(recipe) if judged_while_training else None],
     }
 
 
@@ -172,6 +171,18 @@ class _Hashes:
     def of_model(self, path: str) -> str:
         """Return the fingerprint of a model's folder, or its Hub name."""
         return self._of(path, model_fingerprint)
+
+    def of_evaluation(self, recipe: Recipe) -> str:
+        """Return the hash of an evaluation. What cannot be read has a hash too: the cell itself will tell."""
+        options = to_tree(recipe.evaluation)
+        key = sha256_of(options)
+        if key not in self._known:
+            try:
+                contents: Any = evaluation_contents(recipe)
+            except SteerClearError as error:
+                contents = str(error)
+            self._known[key] = sha256_of([options, contents])
+        return self._known[key]
 
     def _of(self, path: str, compute: Callable[[str], str]) -> str:
         if path not in self._known:

@@ -43,7 +43,7 @@ def _judges(options: EvaluationOptions) -> list[Any]:
     ]
 
 
-def _judge(options: JudgeOptions) -> list[str | None]:
+def _judge(options: JudgeOptions) -> list[Any]:
     return [
         options.classifier and _fitted(options.classifier, options.fit_on),
         options.reward and model_fingerprint(options.reward.model),
