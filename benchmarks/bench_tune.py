@@ -12,8 +12,10 @@ of the processes that finished the trials, one trial at a time.
 from __future__ import annotations
 
 import json
+import sys
 import tempfile
 from collections.abc import Sequence
+from contextlib import redirect_stdout
 from dataclasses import asdict
 from pathlib import Path
 
@@ -63,7 +65,8 @@ def measure(recorder: Recorder, tree: Tree, output: Path, seeds: int, trials: in
     }
     target: Outcome | None = None
     for name, search in {"grid": grid, **searches}.items():
-        tuned = tune(search, lambda line, name=name: print(f"{name}: {line}", flush=True))  # type: ignore[misc]
+        with redirect_stdout(sys.stderr):  # what the trainer prints; standard output is for the rows
+            tuned = tune(search, lambda line, name=name: print(f"{name}: {line}", flush=True))  # type: ignore[misc]
         assert tuned is not None
         if name == "grid":
             target = tuned.best
