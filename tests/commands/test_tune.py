@@ -367,6 +367,7 @@ def test_a_wrong_recipe_fails_before_the_first_trial(
 
 
 def test_several_processes_of_one_training_are_refused(search: Search, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOCAL_RANK", "0")
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(ConfigError, match=r"a trial trains in one process, and there are 2\. Use --workers"):
         tune(load_tune_recipe(search()), print)
