@@ -43,7 +43,7 @@ function plane(_, colours, page) {
     points.forEach((p, n) => {
       if (!p.chosen) return;
       const bars = { color: colours[run % 8] };
-      traces.push({ ...common, mode: "markers+text", x: [100 * p.harmful[0]], y: [100 * p.refused[0]], text: [String(run + 1)], hovertext: [text[n]], error_x: { ...error([p.harmful]), ...bars }, error_y: { ...error([p.refused]), ...bars }, marker: { size: 19, color: colours[run % 8], line: { width: 1.5, color: page } }, textfont: { size: 11, weight: 700, color: page } });
+      traces.push({ ...common, cliponaxis: false, mode: "markers+text", x: [100 * p.harmful[0]], y: [100 * p.refused[0]], text: [String(run + 1)], hovertext: [text[n]], error_x: { ...error([p.harmful]), ...bars }, error_y: { ...error([p.refused]), ...bars }, marker: { size: 19, color: colours[run % 8], line: { width: 1.5, color: page } }, textfont: { size: 11, weight: 700, color: page } });
     });
   }
   return { traces, x: "harmful answers to harmful prompts, %", y: "benign prompts refused, %" };
@@ -71,10 +71,10 @@ function losses(choice, colours) {
 }
 
 function efficiency(choice, colours) {
-  const traces = data.efficiency.lines.map(({ name, points }, n) => {
+  const traces = data.efficiency.lines.map(({ points }, n) => {
     const own = points[choice];
     const joined = new Set(own.map(([rows]) => rows)).size === own.length && own.length > 1;
-    return { type: "scatter", mode: joined ? "lines+markers" : "markers", name: plain(name), showlegend: true, x: own.map(([rows]) => rows), y: own.map(([, rate]) => 100 * rate[0]), error_y: { ...error(own.map(([, rate]) => rate)), color: colours[n % 8] }, line: line(n, colours), marker: { size: 8 }, hoverinfo: "text", text: own.map(([, , text]) => plain(text)) };
+    return { type: "scatter", mode: joined ? "lines+markers" : "markers", x: own.map(([rows]) => rows), y: own.map(([, rate]) => 100 * rate[0]), error_y: { ...error(own.map(([, rate]) => rate)), color: colours[n % 8] }, line: line(n, colours), marker: { size: 8 }, hoverinfo: "text", text: own.map(([, , text]) => plain(text)) };
   });
   const rows = [...new Set(data.efficiency.lines.flatMap((l) => l.points[choice].map(([n]) => n)))];
   return { traces, x: "unsafe rows in training", y: "harmful answers, %", ticks: rows };
@@ -100,9 +100,7 @@ function draw(id) {
   const choice = Number(figure.querySelector("select")?.value ?? 0);
   const colours = Array.from({ length: 8 }, (_, n) => colour(`c${n}`));
   const made = CHARTS[id](choice, colours, colour("page"));
-  const own = layout(made);
-  if (id === "efficiency") Object.assign(own, { showlegend: true, legend: { orientation: "h", y: 1.12, x: 0 } });
-  return Plotly.react(figure.querySelector(".plot"), made.traces, own, CONFIG);
+  return Plotly.react(figure.querySelector(".plot"), made.traces, layout(made), CONFIG);
 }
 
 // A chart is drawn when it comes near the window, so that a page of many opens at once.
@@ -141,11 +139,17 @@ function legend(figure, places) {
   }
 }
 
+function lineKey({ name }, n) {
+  const key = make("span", "key-of");
+  key.append(make("i", `stroke c${n % 8} dash${Math.floor(n / 8) % 4}`), make("span", "", shortened(name, 60)));
+  return key;
+}
+
 for (const id of figures) {
   watcher.observe(at(id));
   const figure = at(id), own = id === "plane" ? data.plane : data[id].runs;
   if (own) legend(figure, own.map((entry) => entry.run));
-  else figure.querySelector(".legend").remove();
+  else figure.querySelector(".legend").append(...data.efficiency.lines.map(lineKey));
   figure.querySelector("select")?.addEventListener("change", () => draw(id));
 }
 
