@@ -309,9 +309,6 @@ def test_a_new_suite_of_trained_prompts_is_refused_without_training(
     tree["recipe"]["evaluation"]["suites"].append({"name": "trained on", "path": str(own)})
     code, _, said = steerclear("sweep", write(tree, tmp_path))
     assert (code, "training row" in said) == (1, True), said
-    tree["recipe"]["data"]["on_contamination"] = "drop"
-    code, _, said = steerclear("sweep", write(tree, tmp_path))
-    assert code == 0, said  # another setting of the rows, another cell
 
 
 @pytest.mark.parametrize(
