@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,27 +22,49 @@ ACCELERATE = ("-m", "accelerate.commands.launch", "--multi_gpu", "--num_processe
 ENVIRONMENT = os.environ | {"HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
 
 
-def start(*words: str, **environment: str) -> subprocess.Popen[str]:
-    command = [sys.executable, *words]
-    return subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT | environment
-    )
+Start = Callable[..., subprocess.Popen[str]]
+TwoRanks = Callable[..., list[subprocess.Popen[str]]]
 
 
-def two_ranks(*words: str) -> list[subprocess.Popen[str]]:
-    """Start what a launcher starts, without the launcher, which would take its time."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    world = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-    return [start(*words, **world, RANK=rank, LOCAL_RANK=rank) for rank in ("0", "1")]
+@pytest.fixture
+def start_python() -> Iterator[Start]:
+    """A function that starts Python with arguments and variables; what still runs at the end is ended."""
+    started: list[subprocess.Popen[str]] = []
+
+    def start(*words: str, **environment: str) -> subprocess.Popen[str]:
+        command, pipe = [sys.executable, *words], subprocess.PIPE
+        started.append(subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, env=ENVIRONMENT | environment))
+        return started[-1]
+
+    yield start
+    for process in started:
+        if process.poll() is None:
+            process.terminate()  # a launcher then ends its ranks
+            process.communicate()
 
 
+@pytest.fixture
+def two_ranks(start_python: Start) -> TwoRanks:
+    """A function that starts what a launcher starts, without the launcher, which would take its time."""
+
+    def start(*words: str) -> list[subprocess.Popen[str]]:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = str(free.getsockname()[1])
+        world = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+        return [start_python(*words, **world, RANK=rank, LOCAL_RANK=rank) for rank in ("0", "1")]
+
+    return start
+
+
+@pytest.mark.timeout(600)  # five processes that import PyTorch, on two cores that others may share
 def test_two_killed_ranks_continue_to_the_weights_of_one_process(
     steerclear: Callable[..., tuple[int, str, str]],
     as_arguments: Callable[[dict[str, Any]], list[str]],
     settings: dict[str, Any],
     suite: str,
+    start_python: Start,
+    two_ranks: TwoRanks,
     tmp_path: Path,
 ) -> None:
     """Steps of 6 rows either way. The held-out rows do not fill two ranks' batches; the evaluation is rank 0's alone."""
@@ -59,10 +81,8 @@ def test_two_killed_ranks_continue_to_the_weights_of_one_process(
     words = ("-m", "steerclear", "train", *as_arguments(together))
     ranks = two_ranks(*words)
     checkpoints = tmp_path / "run" / "checkpoints"
-    deadline = time.monotonic() + 200
     while last_complete_checkpoint(checkpoints, 2) is None:
         assert {rank.poll() for rank in ranks} == {None}
-        assert time.monotonic() < deadline
         time.sleep(0.02)
     for rank in ranks:
         rank.kill()
@@ -70,8 +90,8 @@ def test_two_killed_ranks_continue_to_the_weights_of_one_process(
     assert not (tmp_path / "run" / "adapter").exists()
     checkpoint = last_complete_checkpoint(checkpoints, 2)
     assert checkpoint is not None
-    process = start(*ACCELERATE, *words)
-    printed, said = process.communicate(timeout=240)
+    process = start_python(*ACCELERATE, *words)
+    printed, said = process.communicate()
     assert process.returncode == 0, said
     for line in (f"continuing from {checkpoint.name}.", f"trained: {tmp_path / 'run'}", "no harm judge"):
         assert said.count(line) == 1, said
@@ -94,9 +114,9 @@ def test_two_killed_ranks_continue_to_the_weights_of_one_process(
     assert (code, "holds another run" in said, "they differ in processes" in said) == (2, True, True)
 
 
-def test_rank_0_acts_alone_and_its_failure_is_everyones(tmp_path: Path) -> None:
+def test_rank_0_acts_alone_and_its_failure_is_everyones(two_ranks: TwoRanks, tmp_path: Path) -> None:
     ranks = two_ranks(str(Path(__file__).with_name("by_first.py")), str(tmp_path / "once"))
-    printed = [rank.communicate(timeout=120) for rank in ranks]
+    printed = [rank.communicate() for rank in ranks]
     assert [rank.returncode for rank in ranks] == [0, 0], printed
     # Rank 0 is then one process as any other, to accelerate too.
     assert printed[0][0].splitlines() == ["written by rank 0", "OSError: no room", "True 1 1"]
