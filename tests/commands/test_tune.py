@@ -24,7 +24,7 @@ from transformers import TrainerCallback
 
 from steerclear.commands import train as train_command
 from steerclear.commands.train import last_complete_checkpoint
-from steerclear.commands.tune import load_tune_recipe, tune
+from steerclear.commands.tune import load_tune_recipe, plan, tune
 from steerclear.commands.tune_report import best_yaml, outcome_line, tune_markdown
 from steerclear.commands.tune_study import TRIES, open_study
 from steerclear.commands.workers import WORKER
@@ -335,6 +335,24 @@ def test_a_failed_trial_is_told_and_stops_nothing(
     assert code == 2
     assert "3 trials failed one after the other, the last one: " in err
     assert "No trial was finished." in (tmp_path / "all" / "tune.md").read_text()
+
+
+@pytest.mark.parametrize(("file", "part"), [("prompts.jsonl", "prompts"), ("judge.jsonl", "judges")])
+def test_other_prompts_or_another_judge_are_another_search(
+    search: Search, judge_rows: Path, tmp_path: Path, file: str, part: str
+) -> None:
+    """The paths stay the same, and so do the rows that are trained on."""
+    (tmp_path / "prompts.jsonl").write_text((examples_folder() / "prompts.jsonl").read_text())
+    (tmp_path / "judge.jsonl").write_text(judge_rows.read_text())
+    suite = {"name": "own", "path": str(tmp_path / "prompts.jsonl"), "by": "label", "benign_groups": ["safe"]}
+    judge = {"classifier": str(tmp_path / "judge.skops"), "fit_on": str(tmp_path / "judge.jsonl")}
+    recipe = load_tune_recipe(search(**{"recipe.evaluation.suites": [suite], "recipe.evaluation.judge": judge}))
+    plan(recipe, lambda _: None, prepare=True)
+    plan(recipe, lambda _: None, prepare=True)
+    lines = (tmp_path / file).read_text().splitlines(keepends=True)
+    (tmp_path / file).write_text("".join(lines[:-1]))
+    with pytest.raises(ConfigError, match=rf"holds another run .*they differ in {part}\)"):
+        plan(recipe, lambda _: None, prepare=True)
 
 
 NO_JUDGE = {"recipe.evaluation.judge.classifier": None, "recipe.evaluation.judge.fit_on": None}

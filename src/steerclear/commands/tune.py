@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from steerclear.commands.contents import evaluation_contents
 from steerclear.commands.evaluate import check_suites, evaluation_prompts, panel_of
 from steerclear.commands.ranks import launched_processes
 from steerclear.commands.recipe import Recipe, check_kind, load_tree
@@ -129,7 +130,7 @@ def plan(recipe: TuneRecipe, say: Say, *, prepare: bool = False) -> None:
     say(f"{recipe.budget} trials by method {recipe.method} of {', '.join(recipe.search)}, in {folder}")
     if prepare:
         panel_of(first, say)
-        RunFolder(folder).claim(_identity(recipe, first, rows), dump_yaml(to_tree(recipe)))
+        RunFolder(folder).claim(_identity(recipe, first, rows, prompts), dump_yaml(to_tree(recipe)))
 
 
 def _check_measured(recipe: TuneRecipe, first: Recipe, prompts: Sequence[Prompt]) -> None:
@@ -159,13 +160,16 @@ def _check_measured(recipe: TuneRecipe, first: Recipe, prompts: Sequence[Prompt]
         raise ConfigError("\n".join(wrong))
 
 
-def _identity(recipe: TuneRecipe, first: Recipe, rows: Sequence[PreparedData]) -> dict[str, Any]:
+def _identity(
+    recipe: TuneRecipe, first: Recipe, rows: Sequence[PreparedData], prompts: Sequence[Prompt]
+) -> dict[str, Any]:
     """Return what the trials depend on. Limits and the number of trials may change between two calls."""
     return {
         "algorithm": ALGORITHM,
         "data": [one.manifest["sha256"] for one in rows],
         "recipe": identity_of(first, rows[0]) | {"recovery": first.recovery and to_tree(first.recovery)},
         "evaluation": to_tree(replace(first.evaluation, judge_cache=None)),
+        **evaluation_contents(first, prompts),
         "search": {key: to_tree(options) for key, options in recipe.space.items()},
         "method": recipe.method,
         "seed": recipe.seed,
