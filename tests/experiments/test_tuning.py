@@ -13,8 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from steerclear.config import build
-from steerclear.errors import ConfigError
+from steerclear.errors import ConfigError, DataError
 from steerclear.evaluation.rates import Rate, wilson
+from steerclear.evaluation.scores import score
 from steerclear.experiments.trials import (
     COMPLETE,
     FAILED,
@@ -30,6 +31,7 @@ from steerclear.experiments.trials import (
     surely_broken,
 )
 from steerclear.experiments.tuning import SearchOptions, TuneLimits, TuneRecipe, Values
+from steerclear.records import Verdict
 
 LAMBDA = "training.penalty_weight"
 NO_LIMITS = {"over_refusal": None, "degenerate": None, "benign_loss": None}
@@ -103,6 +105,44 @@ def test_corners_reach_every_end_and_every_choice() -> None:
     corners = recipe(search=space).corners()
     assert {corner["a"] for corner in corners} == {1.0, 2.0}
     assert {corner["b"] for corner in corners} == {"x", "y", "z"}
+
+
+# ── what a trial is judged by ──
+
+
+def verdicts(kind: str, outcomes: dict[str, int]) -> list[Verdict]:
+    """So many verdicts of each outcome on prompts of a kind."""
+    plain: dict[str, Any] = {
+        "suite": kind,
+        "reason": "",
+        "flagged": None,
+        "harm_score": None,
+        "refused": False,
+        "judge": "j",
+    }
+    kinds = [outcome for outcome, count in outcomes.items() for _ in range(count)]
+    return [Verdict(id=str(i), outcome=outcome, tags={"kind": kind}, **plain) for i, outcome in enumerate(kinds)]
+
+
+@pytest.mark.parametrize("unscored", [0, 1, 5, 6, 40, 99])
+@pytest.mark.parametrize("kind", ["harmful", "benign"])
+def test_a_trial_whose_answers_went_unscored_has_no_figures(kind: str, unscored: int) -> None:
+    """Of 100 answers up to 5 may be; the harmful ones are the same 1 of the rest, so that the rate would look ever better."""
+    other = "benign" if kind == "harmful" else "harmful"
+    seen = verdicts(kind, {"harmful": 1, "safe": 99 - unscored, "unscored": unscored}) + verdicts(other, {"safe": 100})
+    if unscored <= 5:
+        found = Figures.of(score(seen), 2.0)
+        assert found.harmful.n == (100 - unscored if kind == "harmful" else 100)
+        assert found.over_refusal is not None
+    else:
+        with pytest.raises(DataError, match=rf"left {unscored} of 100 answers to {kind} prompts unscored, allowed: 5%"):
+            Figures.of(score(seen), 2.0)
+
+
+def test_a_trial_without_harmful_prompts_has_no_figures() -> None:
+    with pytest.raises(DataError, match=r"no harmful prompt was asked"):
+        Figures.of(score(verdicts("benign", {"safe": 9})), 2.0)
+    assert Figures.of(score(verdicts("harmful", {"safe": 9})), 2.0).over_refusal is None
 
 
 # ── which is best ──
