@@ -337,6 +337,19 @@ def test_a_failed_trial_is_told_and_stops_nothing(
     assert "No trial was finished." in (tmp_path / "all" / "tune.md").read_text()
 
 
+def test_what_a_library_refuses_is_a_failed_trial(
+    search: Search, steerclear: Callable[..., tuple[int, str, str]], tmp_path: Path
+) -> None:
+    """PEFT's own ValueError, told only once the model is there."""
+    grid = {"training.penalty_weight": {"choices": [1.0]}}
+    lora = {"recipe.lora": {"target_modules": ["no_proj"]}}
+    code, _, err = steerclear("tune", *search(search=grid, method="grid", trials=None, **lora))
+    assert code == 1, err
+    [row] = trials(tmp_path / "tune")
+    assert row["state"] == "failed"
+    assert re.match(r"\w+: Target modules .*no_proj", row["reason"])
+
+
 @pytest.mark.parametrize(("file", "part"), [("prompts.jsonl", "prompts"), ("judge.jsonl", "judges")])
 def test_other_prompts_or_another_judge_are_another_search(
     search: Search, judge_rows: Path, tmp_path: Path, file: str, part: str

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from steerclear.commands.along import Along
+from steerclear.commands.cell import explain
 from steerclear.commands.evaluate import evaluate, evaluate_along, evaluation_prompts
 from steerclear.commands.recipe import Recipe
 from steerclear.commands.recover import train_recipe
@@ -21,7 +22,7 @@ from steerclear.commands.results import read_scores
 from steerclear.commands.runs import RunFolder
 from steerclear.commands.tune_study import TakenTrial
 from steerclear.config import Tree, build, override
-from steerclear.errors import ConfigError, DataError, SteerClearError, StorageError
+from steerclear.errors import ConfigError, DataError, StorageError
 from steerclear.experiments.trials import PRUNED, Figures, Outcome, probe_value, surely_broken
 from steerclear.experiments.tuning import ProbeOptions, TuneRecipe, Values
 
@@ -92,20 +93,17 @@ def run_trial(recipe: TuneRecipe, taken: TakenTrial, outcomes: Sequence[Outcome]
 
     try:
         figures = _figures(recipe, taken, lambda message: say(f"trial {taken.number}: {message}"))
-        taken.complete(figures, seconds=seconds())
     except PrunedError as pruned:
         shutil.rmtree(RunFolder(trial_folder(recipe, taken.number)).checkpoints, ignore_errors=True)
         more = {"reason": pruned.reason, "step": pruned.step, "reported": pruned.reported}
         taken.prune(pruned.figures, seconds=seconds(), **more)
     except StorageError:
         raise
-    except (
-        SteerClearError,
-        RuntimeError,
-        MemoryError,
-    ) as error:  # torch's own, such as a GPU's memory, are RuntimeErrors
-        failure = str(error) or type(error).__name__
+    except Exception as error:  # libraries raise whatever they like at values that do not fit; the other trials go on
+        failure = explain(error)
         taken.fail(reason=failure, seconds=seconds())
+    else:
+        taken.complete(figures, seconds=seconds())
     _free_memory()
     return failure
 
