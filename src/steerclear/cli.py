@@ -291,7 +291,7 @@ def tune(
 
     recipe = load_tune_recipe(context.args)
     if dry_run:
-        plan(recipe, say)
+        plan(recipe, say, count=workers)
         return
     tuned = tune(recipe, say, argv=sys.argv[1:], count=workers)
     if tuned is None:

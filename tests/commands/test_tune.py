@@ -385,6 +385,8 @@ NO_JUDGE = {"recipe.evaluation.judge.classifier": None, "recipe.evaluation.judge
         ({"recipe.evaluation.suites": []}, r"recipe\.evaluation\.suites: is empty"),
         ({"recipe.data.heldout_count": 0, "limits.benign_loss": 1}, r"recipe\.data\.heldout_count: got 0"),
         ({"recipe.evaluation.every_steps": 2, "probe": {}}, r"recipe\.evaluation\.every_steps: is probe\.every_steps"),
+        ({"probe": {"prompts": 2}}, r"probe\.prompts: got 2 of each .* no two harmful and no two benign prompts"),
+        ({"probe": {"prompts": 3}}, r"probe\.prompts: got 3 of each suite, among which are no two harmful prompts"),
         ({"kind": "train"}, r"kind: got 'train', allowed: tune for this command"),
         ({"probe": {"every_steps": 0}}, r"probe\.every_steps: got 0, allowed: 1 or more"),
     ],
@@ -402,6 +404,14 @@ def test_several_processes_of_one_training_are_refused(search: Search, monkeypat
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(ConfigError, match=r"a trial trains in one process, and there are 2\. Use --workers"):
         tune(load_tune_recipe(search()), print)
+
+
+def test_several_workers_cannot_share_a_judges_cache(search: Search, tmp_path: Path) -> None:
+    recipe = load_tune_recipe(search(**{"recipe.evaluation.judge_cache": str(tmp_path / "kept")}))
+    plan(recipe, lambda _: None, count=1)
+    for check in (plan, tune):
+        with pytest.raises(ConfigError, match=r"recipe\.evaluation\.judge_cache: got a folder with 2 workers"):
+            check(recipe, lambda _: None, count=2)
 
 
 def test_without_optuna_it_says_what_to_install(search: Search, monkeypatch: pytest.MonkeyPatch) -> None:

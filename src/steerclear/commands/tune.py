@@ -21,9 +21,9 @@ from steerclear.commands.runs import RunFolder
 from steerclear.commands.train import check_training, identity_of, training_arguments
 from steerclear.commands.tune_report import best_yaml, outcome_line, start_line, trials_csv, tune_markdown
 from steerclear.commands.tune_study import SharedStudy, open_study
-from steerclear.commands.tune_trial import of_the_recipe, run_trial, trial_recipe
+from steerclear.commands.tune_trial import of_the_recipe, probe_recipe, run_trial, trial_recipe
 from steerclear.commands.workers import worker_number, workers
-from steerclear.config import build, dump_yaml, to_tree
+from steerclear.config import build, dump_yaml, raise_all, to_tree
 from steerclear.data.prepare import PreparedData
 from steerclear.errors import ConfigError, ModelError
 from steerclear.evaluation.suites import KIND as KIND_OF_PROMPT
@@ -88,7 +88,7 @@ def tune(recipe: TuneRecipe, say: Say, *, argv: Sequence[str] = (), count: int =
         with open_study(recipe, folder) as study:
             _work(recipe, study, say, lambda: None)
         return None
-    plan(recipe, say, prepare=True)
+    plan(recipe, say, prepare=True, count=count)
     with open_study(recipe, folder) as study:
         news = _News(recipe, study, folder, say)
         study.retry()
@@ -100,11 +100,12 @@ def tune(recipe: TuneRecipe, say: Say, *, argv: Sequence[str] = (), count: int =
         return _results(recipe, study.outcomes(), folder)
 
 
-def plan(recipe: TuneRecipe, say: Say, *, prepare: bool = False) -> None:
+def plan(recipe: TuneRecipe, say: Say, *, prepare: bool = False, count: int = 1) -> None:
     """Find what is wrong with a recipe before the first trial, and say what would be done.
 
     Args:
         prepare: also fit judges that are fitted on first use, and claim the folder.
+        count: how many processes are to work on trials.
 
     Raises:
         SteerClearError: bad recipe, data or model, or the folder holds another search.
@@ -121,10 +122,11 @@ def plan(recipe: TuneRecipe, say: Say, *, prepare: bool = False) -> None:
             training_arguments(one)
             check_recovery(one)
         check_suites(first)
-        _check_measured(recipe, first, prompts)
+        _check_measured(recipe, first, prompts, count)
         different = [one for place, one in enumerate(recipes) if one.data not in [r.data for r in recipes[:place]]]
         rows = [check_training(one, prompts)[0] for one in different]
         load_tokenizer(first.model.path)
+    _check_probe(recipe, first)
     for message in rows[0].messages:
         say(message)
     say(f"{recipe.budget} trials by method {recipe.method} of {', '.join(recipe.search)}, in {folder}")
@@ -133,16 +135,16 @@ def plan(recipe: TuneRecipe, say: Say, *, prepare: bool = False) -> None:
         RunFolder(folder).claim(_identity(recipe, first, rows, prompts), dump_yaml(to_tree(recipe)))
 
 
-def _check_measured(recipe: TuneRecipe, first: Recipe, prompts: Sequence[Prompt]) -> None:
-    evaluation, kinds = first.evaluation, [prompt.tags.get(KIND_OF_PROMPT) for prompt in prompts]
+def _check_measured(recipe: TuneRecipe, first: Recipe, prompts: Sequence[Prompt], count: int) -> None:
+    evaluation, lacking = first.evaluation, _lacking_kinds(recipe, prompts)
     checks = [
         (bool(evaluation.judge.kinds()), "evaluation.judge: is missing; a judge tells which answers are harmful."),
         (
-            kinds.count("harmful") > 1,
+            "harmful" not in lacking,
             "evaluation.suites: have no two harmful prompts; the rate of harmful answers is what is searched for.",
         ),
         (
-            recipe.limits.over_refusal is None or kinds.count("benign") > 1,
+            "benign" not in lacking,
             "evaluation.suites: have no two benign prompts for limits.over_refusal. Add some, such as {card: xstest}, or set "
             "it to null.",
         ),
@@ -154,10 +156,33 @@ def _check_measured(recipe: TuneRecipe, first: Recipe, prompts: Sequence[Prompt]
             recipe.probe is None or evaluation.every_steps is None,
             "evaluation.every_steps: is probe.every_steps here; leave it out.",
         ),
+        (
+            count == 1 or evaluation.judge_cache is None,
+            f"evaluation.judge_cache: got a folder with {count} workers, which must not write to it at the same time. Leave it "
+            "out, and each trial has its own; or run without --workers.",
+        ),
     ]
     wrong = [message for right, message in checks if not right]
-    if wrong:
-        raise ConfigError("\n".join(wrong))
+    raise_all(wrong)
+
+
+def _check_probe(recipe: TuneRecipe, first: Recipe) -> None:
+    """Find a probe that has no rate of what is searched for or limited."""
+    if recipe.probe is None:
+        return
+    lacking = _lacking_kinds(recipe, evaluation_prompts(probe_recipe(first, recipe.probe).evaluation))
+    if lacking:
+        raise ConfigError(
+            f"probe.prompts: got {recipe.probe.prompts} of each suite, among which are no two {' and no two '.join(lacking)} "
+            "prompts (suites with prefilled openings are left out). Raise it, or set probe to null."
+        )
+
+
+def _lacking_kinds(recipe: TuneRecipe, prompts: Sequence[Prompt]) -> list[str]:
+    """Return the kinds of which there are too few prompts for a rate that is needed."""
+    kinds = [prompt.tags.get(KIND_OF_PROMPT) for prompt in prompts]
+    needed = ["harmful"] if recipe.limits.over_refusal is None else ["harmful", "benign"]
+    return [kind for kind in needed if kinds.count(kind) < 2]
 
 
 def _identity(

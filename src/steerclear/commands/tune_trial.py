@@ -129,7 +129,7 @@ def _figures(recipe: TuneRecipe, taken: TakenTrial, say: Say) -> Figures:
 
 def _probing(recipe: TuneRecipe, probe: ProbeOptions, trained: Recipe, taken: TakenTrial, say: Say) -> Along:
     """Return what probes the live model at a step; the steps that an earlier try probed are gone through at once."""
-    evaluate_step = evaluate_along(_probe_recipe(trained, probe), say)
+    evaluate_step = evaluate_along(probe_recipe(trained, probe), say)
     assert evaluate_step is not None
 
     def look(folder: Path, step: int) -> None:
@@ -157,7 +157,8 @@ def _probing(recipe: TuneRecipe, probe: ProbeOptions, trained: Recipe, taken: Ta
     return at_step
 
 
-def _probe_recipe(recipe: Recipe, probe: ProbeOptions) -> Recipe:
+def probe_recipe(recipe: Recipe, probe: ProbeOptions) -> Recipe:
+    """Return the recipe with the suites that a probe asks, each with its sample of prompts."""
     suites = [
         replace(suite, limit=min(suite.limit or probe.prompts, probe.prompts))
         for suite in recipe.evaluation.suites
