@@ -14,9 +14,14 @@ from typing import Any
 
 import pytest
 import torch
+from peft import PeftModel
 from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from steerclear.commands.checkpoints import last_complete_checkpoint
+from steerclear.commands.recipe import load_recipe
+from steerclear.data.prepare import prepare_data
+from steerclear.evaluation.perplexity import perplexity
 
 ACCELERATE = ("-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--main_process_port", "0")
 ENVIRONMENT = os.environ | {"HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
@@ -112,6 +117,30 @@ def test_two_killed_ranks_continue_to_the_weights_of_one_process(
     # One process would put half as many rows into a step.
     code, _, said = steerclear("train", **together)
     assert (code, "holds another run" in said, "they differ in processes" in said) == (2, True, True)
+
+
+def test_two_ranks_of_kto_count_every_held_out_row_once(
+    as_arguments: Callable[[dict[str, Any]], list[str]],
+    two_ranks: TwoRanks,
+    settings: dict[str, Any],
+    base: Path,
+    tmp_path: Path,
+) -> None:
+    """3 held-out rows do not fill two ranks' batches; the oracle reads them with the weights that were saved."""
+    settings |= {
+        "training.objective": "kto", "training.learning_rate": 1e-2, "training.max_steps": 2, "data.heldout_count": 3,
+        "training.use_cpu": True,
+    }  # fmt: skip
+    ranks = two_ranks("-m", "steerclear", "train", *as_arguments(settings))
+    said = [rank.communicate()[1] for rank in ranks]
+    assert [rank.returncode for rank in ranks] == [0, 0], said
+    done = json.loads((tmp_path / "run" / "record.json").read_text())["stages"]["train"]
+    assert done["steps"] == 2
+    heldout = prepare_data(load_recipe(as_arguments(settings)).data, []).heldout
+    assert len(heldout) == 3
+    model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base), tmp_path / "run" / "adapter")
+    read = perplexity(model, AutoTokenizer.from_pretrained(base), heldout, template="plain")
+    assert done["heldout_benign_loss"] == pytest.approx(read.nll, rel=1e-5)
 
 
 def test_rank_0_acts_alone_and_its_failure_is_everyones(two_ranks: TwoRanks, tmp_path: Path) -> None:
