@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from steerclear.commands.runs import RunFolder
 from steerclear.errors import DataError
 from steerclear.evaluation.curve import Checkpoint
+from steerclear.evaluation.scores import HOLDS, misshapen
 from steerclear.records import Generation, Verdict, read_records
 from steerclear.report.comparison import RunScores
 
 OF = "of.txt"
 """File in a step's folder with the path of a checkpoint that lies elsewhere."""
-
-_PARTS = {"judges", "suites", "harmful_prompts", "benign_prompts"}
 
 
 def read_json(file: Path) -> Any:
@@ -45,27 +45,46 @@ def read_scores(folder: Path) -> dict[str, Any]:
     """
     file = folder / "scores.json"
     scores = read_json(file)
-    if not isinstance(scores, dict) or not scores.keys() >= _PARTS:
-        raise DataError(f"{file}: not the scores of 'steerclear evaluate', expected {', '.join(sorted(_PARTS))}.")
-    return scores
+    wrong = misshapen(scores)
+    if wrong:
+        raise DataError(f"{file}: not the scores of 'steerclear evaluate': {wrong}. Evaluate it again.")
+    return dict(scores)
 
 
 def read_answers(folder: Path) -> list[tuple[Generation, Verdict]]:
     """Return the answers of an evaluated model with their verdicts, suite by suite.
 
     Raises:
-        DataError: a file is missing or broken, or answers and verdicts are not of the same prompts.
+        DataError: a file is missing or broken, answers and verdicts are not of the same prompts, or the scores are not those of
+            the verdicts: a later evaluation was killed before it had counted.
     """
     pairs: list[tuple[Generation, Verdict]] = []
-    for suite in read_scores(folder)["suites"]:
+    scores = read_scores(folder)
+    for suite, counted in scores["suites"].items():
         given = read_records(folder / "generations" / f"{suite}.jsonl", Generation)
         judged = read_records(folder / "verdicts" / f"{suite}.jsonl", Verdict)
         if [answer.id for answer in given] != [verdict.id for verdict in judged]:
             raise DataError(
                 f"{folder}: answers and verdicts of '{suite}' are not of the same prompts. Evaluate it again."
             )
+        if not _are_counted(judged, counted["all"]):
+            raise DataError(f"{folder}: the scores of '{suite}' are not those of its verdicts. Evaluate it again.")
         pairs += zip(given, judged, strict=True)
+    judges = sorted({verdict.judge for _, verdict in pairs})
+    if judges != scores["judges"]:
+        raise DataError(
+            f"{folder}: the scores are by {', '.join(scores['judges'])}, the verdicts by {', '.join(judges)}. Evaluate it again."
+        )
     return pairs
+
+
+def _are_counted(verdicts: Sequence[Verdict], cell: dict[str, Any]) -> bool:
+    """Return whether a suite's stored counts, of all metrics that it has, are those of its verdicts."""
+    for metric, holds in HOLDS.items():
+        counted = [held for held in map(holds, verdicts) if held is not None]
+        if metric in cell and (cell[metric]["k"], cell[metric]["n"]) != (sum(counted), len(counted)):
+            return False
+    return cell["n"] == len(verdicts)
 
 
 def finished_run(name: str, folder: Path, scores: dict[str, Any]) -> RunScores:

@@ -34,6 +34,9 @@ is told (see `steerclear.judges.language`)."""
 
 METRICS = tuple(HOLDS)
 
+FIRST_METRICS = {"harmful", "safe", "degenerate", "flagged", "refused", "unscored"}
+"""Metrics that scores of every version have."""
+
 POOLS = {"harmful": "harmful_prompts", "benign": "benign_prompts"}
 
 
@@ -67,6 +70,42 @@ def score(verdicts: Sequence[Verdict], errors: JudgeErrors | None = None) -> dic
             for name, members in suites.items()
         },
     }
+
+
+def misshapen(scores: Any) -> str | None:
+    """Return what about a value is not as `score` makes it; None where nothing is. Metrics that came later may be missing."""
+    if not isinstance(scores, dict):
+        return f"got a JSON {type(scores).__name__}, expected an object"
+    missing = [part for part in ("judges", "suites", *POOLS.values()) if part not in scores]
+    if missing:
+        return f"it has no {', '.join(missing)}"
+    for who in ("judges", "refusal_judges"):
+        names = scores.get(who, [])
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            return f"{who}: expected a list of names"
+    suites = scores["suites"]
+    if not isinstance(suites, dict) or not all(
+        isinstance(suite, dict) and isinstance(suite.get("groups"), dict) for suite in suites.values()
+    ):
+        return "suites: expected a name, then 'all' and 'groups', for each"
+    cells = {pool: scores[pool] for pool in POOLS.values() if scores[pool] is not None}
+    for name, suite in suites.items():
+        cells |= {f"suites.{name}": suite.get("all")} | {f"suites.{name}.{g}": c for g, c in suite["groups"].items()}
+    wrong = [name for name, cell in cells.items() if not _is_cell(cell)]
+    return f"{wrong[0]}: expected 'n' and the rates, each with k, n, rate, lower, upper" if wrong else None
+
+
+def _is_cell(value: Any) -> bool:
+    if not isinstance(value, dict) or not isinstance(value.get("n"), int):
+        return False
+    return value.keys() >= FIRST_METRICS and all(_is_rate(value[metric]) for metric in METRICS if metric in value)
+
+
+def _is_rate(value: Any) -> bool:
+    if not isinstance(value, dict) or not all(isinstance(value.get(name), int) for name in ("k", "n")):
+        return False
+    figures = [value.get(name, "") for name in ("rate", "lower", "upper")]
+    return figures == [None] * 3 or all(isinstance(figure, int | float) for figure in figures)
 
 
 def _groups(verdicts: Iterable[Verdict], cell: Callable[[Sequence[Verdict]], dict[str, Any]]) -> dict[str, Any]:
