@@ -14,6 +14,8 @@ from typing import Any
 import pytest
 import yaml
 
+from steerclear.commands.results import points_of
+from steerclear.commands.runs import RunFolder
 from steerclear.data import examples_folder
 
 Run = Callable[..., tuple[int, str, str]]
@@ -68,6 +70,17 @@ def test_a_sweep_in_its_order_with_what_is_missing(steerclear: Run, sweep: Path,
     before = page.read_bytes()
     assert steerclear("report", str(sweep), "--output", str(page))[0] == 0
     assert page.read_bytes() == before
+def test_a_guard_that_stopped_a_training_set_its_end(sweep: Path) -> None:
+    folder = cells(sweep)[0]
+    shutil.copytree(folder / "along" / "step-300", folder / "along" / "step-500")
+    record = json.loads((folder / "record.json").read_text())
+    record["stages"]["train"]["guard"] = {"kept_step": 300}
+    (folder / "record.json").write_text(json.dumps(record))
+    points = points_of(RunFolder(folder))
+    assert [point.step for point in points] == [0, 300, 500]
+    assert points[1].path == str(folder / "adapter")
+    assert RunFolder(folder).step() == 300
+    assert end_of(RunFolder(folder / "base")) is None
 
 
 def test_a_folder_of_runs_and_several_folders(steerclear: Run, sweep: Path, tmp_path: Path) -> None:

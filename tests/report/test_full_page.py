@@ -109,6 +109,14 @@ def test_the_page_has_the_figures_and_every_section(make_run: MakeRun) -> None:
     assert all(link[1:] in ids for link in links)
 
 
+def test_a_guards_run_ends_where_its_weights_are_from(make_run: MakeRun) -> None:
+    scores = make_run("a", "hs", "ss").scores
+    points = [Checkpoint(step=step, path="adapter", scores=scores) for step in (0, 10, 20)]
+    page = Page(full_page(find("t", [make_run("a", "hs", "ss", points=points, end=10)])))
+    [run] = json.loads(page.data["data"])["plane"]
+    assert [point["step"] for point in run["points"] if point["chosen"]] == [10]
+
+
 def shown(rate: Rate) -> list[float]:
     return [round(float(value), 5) for value in (rate.rate, rate.lower, rate.upper) if value is not None]
 

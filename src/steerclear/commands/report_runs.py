@@ -9,7 +9,14 @@ from typing import Any
 
 from steerclear.commands.cell_status import DONE, FAILED
 from steerclear.commands.report_settings import objective_of, settings_of
-from steerclear.commands.results import finished_run, is_evaluated, points_of, read_answers, read_json, read_scores
+from steerclear.commands.results import (
+    finished_run,
+    is_evaluated,
+    points_of,
+    read_answers,
+    read_json,
+    read_scores,
+)
 from steerclear.commands.runs import RECORD, RunFolder
 from steerclear.errors import ConfigError, DataError
 from steerclear.experiments.grid import SEED, SEED_AXIS
@@ -149,6 +156,7 @@ def _run_data(run: Found) -> RunData:
         seed=seed,
         labels=labels or ({"objective": visible(objective)} if objective else {}),
         points=points_of(folder) if trained else (),
+        end=folder.step(),
         picked=_picked(run.folder),
         log=[entry for _, entry in _log(run.folder)],
         answers=read_answers(run.folder),

@@ -107,8 +107,10 @@ def points_of(run: RunFolder) -> list[Checkpoint]:
     for folder in (run.path / "along").glob("step-*"):
         if folder.name[5:].isdecimal() and is_evaluated(folder):
             points.append(Checkpoint(step=int(folder.name[5:]), path=_weights_of(folder), scores=read_scores(folder)))
-    if (step := run.step()) is not None and is_evaluated(run.path):
-        points.append(Checkpoint(step=step, path=_weights_of(run.path), scores=read_scores(run.path)))
+    end = run.step()
+    if end is not None and is_evaluated(run.path):
+        points = [point for point in points if point.step != end]  # a guard may have kept a step that was evaluated too
+        points.append(Checkpoint(step=end, path=_weights_of(run.path), scores=read_scores(run.path)))
     return sorted(points, key=lambda point: point.step)
 
 

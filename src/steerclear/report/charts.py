@@ -43,8 +43,7 @@ def plane(runs: Sequence[RunData]) -> list[dict[str, Any]]:
     """
     found = []
     for place, run in enumerate(runs):
-        end = max((point.step for point in run.points), default=None)
-        chosen = end if run.picked is None else run.picked
+        chosen = run.end if run.picked is None else run.picked
         steps: list[tuple[int | None, Any]] = [(point.step, point.scores) for point in run.points]
         points = [_point(step, scores, step == chosen) for step, scores in steps or [(None, run.scores)]]
         if any(point is not None for point in points):

@@ -28,6 +28,8 @@ class RunData:
     """Axis -> value, without the seed: what tells the run from the others of its sweep, or at least its objective."""
     points: Sequence[Checkpoint] = ()
     """What of the training was evaluated, by step."""
+    end: int | None = None
+    """Step whose weights the training kept at its end. None: it was not trained here."""
     picked: int | None = None
     """Step of the checkpoint to keep, where one was picked. None: the end of the training."""
     log: Sequence[Mapping[str, Any]] = ()
