@@ -61,6 +61,7 @@ def test_a_sweep_in_its_order_with_what_is_missing(steerclear: Run, sweep: Path,
     assert "left out: sft/1000/seed-0: failed: the disk is full <b>" in err
     assert "left out: sft/1000/seed-1: not done yet: judge" in err
     assert "left out: sft/500/seed-0: trained, but not evaluated" in err
+    assert "other cells" not in err
     assert runs_of(page) == ["sft/500/seed-1", "sft/300/seed-0", "sft/300/seed-1"]
     assert {path.name for path in page.parent.iterdir()} == {"page.html", "page.md", "page.csv", "page.tex"}
     markdown = page.with_suffix(".md").read_text()
@@ -70,6 +71,44 @@ def test_a_sweep_in_its_order_with_what_is_missing(steerclear: Run, sweep: Path,
     before = page.read_bytes()
     assert steerclear("report", str(sweep), "--output", str(page))[0] == 0
     assert page.read_bytes() == before
+
+
+def test_a_sweep_is_the_cells_that_it_lists(steerclear: Run, sweep: Path, tmp_path: Path) -> None:
+    about = json.loads((sweep / "sweep.json").read_text())
+    first, second, third, *_ = about["cells"]
+    shutil.copy(sweep / "cells" / second / "cell.json", sweep / "cells" / first / "cell.json")  # of the same name
+    (sweep / "cells" / third / "cell.json").write_text("of another version")
+    (sweep / "sweep.json").write_text(json.dumps(about | {"cells": [*about["cells"][3:], second, "0123456789ab"]}))
+    page = tmp_path / "page.html"
+    code, _, err = steerclear("report", str(sweep), "--output", str(page))
+    assert code == 0, err
+    assert runs_of(page) == ["sft/500/seed-1", "sft/300/seed-0", "sft/300/seed-1", "sft/1000/seed-1"]
+    assert f"left out: other cells: not in sweep.json: {', '.join(sorted([first, third]))}" in err
+    assert "left out: 0123456789ab: not begun" in err
+    assert f"other cells | not in sweep.json: {min(first, third)}" in page.with_suffix(".md").read_text()
+
+
+def test_a_folder_of_sweeps_has_their_cells_names(steerclear: Run, sweep: Path, tmp_path: Path) -> None:
+    shutil.copytree(sweep, tmp_path / "all" / "one")
+    shutil.copytree(sweep, tmp_path / "all" / "more" / "two")
+    page = tmp_path / "page.html"
+    code, _, err = steerclear("report", str(tmp_path / "all"), "--output", str(page))
+    assert code == 0, err
+    assert runs_of(page)[::6] == ["more/two/sft/1000/seed-0", "one/sft/1000/seed-0"]
+    assert "| more/two/sft/1000 | harmful | 2 | " in page.with_suffix(".md").read_text()
+
+
+def test_folder_names_stay_on_this_machine(steerclear: Run, sweep: Path, tmp_path: Path) -> None:
+    first, *_ = cells(sweep)
+    reason = "/home/me/data set/x.jsonl:3: not JSON, see '/srv/logs/run.log' or https://host/a/b"
+    (first / "status.json").write_text(json.dumps({"stage": "failed", "error": reason}))
+    page = tmp_path / "page.html"
+    code, _, err = steerclear("report", str(sweep), "--output", str(page))
+    assert code == 0, err
+    assert "left out: sft/1000/seed-0: failed: data set/x.jsonl:3: not JSON, see 'run.log' or https://host/a/b" in err
+    assert "/srv/logs" not in page.with_suffix(".md").read_text() + page.read_text()
+
+
 def test_a_guard_that_stopped_a_training_set_its_end(sweep: Path) -> None:
     folder = cells(sweep)[0]
     shutil.copytree(folder / "along" / "step-300", folder / "along" / "step-500")
@@ -103,6 +142,58 @@ def test_a_folder_of_runs_and_several_folders(steerclear: Run, sweep: Path, tmp_
     other = shutil.copytree(compared, tmp_path / "again")
     assert steerclear("report", str(compared), str(other), "--output", str(page))[0] == 0
     assert runs_of(page)[::3] == ["compared/emd/seed-0", "again/emd/seed-0"]
+    # Seeds of two folders are not those of one configuration, whatever the folders' other runs are called.
+    (other / "emd" / "seed-0").rename(other / "emd" / "seed-7")
+    shutil.rmtree(other / "emd" / "seed-1")
+    alone = shutil.copytree(compared / "sft", tmp_path / "emd")
+    shutil.rmtree(alone / "base")
+    shutil.rmtree(other / "sft")
+    assert steerclear("report", str(compared), str(other), str(alone), "--output", str(page))[0] == 0
+    assert runs_of(page) == [
+        "compared/emd/seed-0", "compared/emd/seed-1", "compared/sft", "again/emd/seed-7", "emd/emd",
+    ]  # fmt: skip
+
+
+def changed(name: str, change: Callable[[Any], object]) -> Callable[[Path], None]:
+    """A function that changes a folder's JSON file, or the lines of a JSONL file, in place."""
+
+    def apply(folder: Path) -> None:
+        text = (folder / name).read_text()
+        values = [json.loads(line) for line in text.splitlines()] if name.endswith(".jsonl") else [json.loads(text)]
+        for value in values:
+            change(value)
+        (folder / name).write_text("".join(json.dumps(value) + "\n" for value in values))
+
+    return apply
+
+
+def rejudged(folder: Path) -> None:
+    for file in (folder / "verdicts").iterdir():
+        changed(f"verdicts/{file.name}", lambda verdict: verdict.update(judge="another judge"))(folder)
+
+
+def without_first_line(folder: Path) -> None:
+    file = folder / "verdicts" / "xstest.jsonl"
+    file.write_text("".join(file.read_text().splitlines(keepends=True)[1:]))
+
+
+BREAK: dict[str, Callable[[Path], Any]] = {
+    "untrained": lambda folder: (folder / "scores.json").unlink(),
+    "demo": lambda folder: (folder / "scores.json").write_text("{}"),
+    "mixed": without_first_line,
+    "old": changed("record.json", lambda record: record["stages"]["train"].pop("steps")),
+    "torn": lambda folder: (folder / "scores.json").write_text('{"judges"'),
+    "hollow": changed("scores.json", lambda scores: scores.update(harmful_prompts={})),
+    "unlike": changed("scores.json", lambda scores: scores["quality"]["alpaca_heldout"].pop("perplexity")),
+    "unsettled": lambda folder: (folder / "config.yaml").write_text("model: {path: ["),
+    "stageless": lambda folder: (folder / "status.json").write_text("[]"),
+    "recounted": changed("verdicts/xstest.jsonl", lambda verdict: verdict.update(outcome="harmful")),
+    "rejudged": rejudged,
+    "no-cells": changed("sweep.json", lambda sweep: sweep.pop("cells")),
+    "no-name": changed("sweep.json", lambda sweep: sweep.pop("name")),
+    "no-cell": lambda folder: [(cell / "cell.json").write_text("{}") for cell in cells(folder)],
+}
+"""Name of a folder of the next test -> how it is broken."""
 
 
 @pytest.mark.parametrize(
@@ -116,8 +207,17 @@ def test_a_folder_of_runs_and_several_folders(steerclear: Run, sweep: Path, tmp_
         (["untrained"], "no run in these folders is evaluated"),
         (["demo"], "not the scores of 'steerclear evaluate'"),
         (["mixed"], "answers and verdicts of 'xstest' are not of the same prompts"),
-        (["old"], "not a whole run of this version"),
+        (["old"], "old: a file in it is broken, or not of this version (KeyError: 'steps')"),
         (["torn"], "scores.json: not valid JSON"),
+        (["hollow"], "the scores of 'steerclear evaluate': harmful_prompts: expected 'n' and the rates"),
+        (["unlike"], "unlike: a file in it is broken, or not of this version (KeyError: 'perplexity')"),
+        (["unsettled"], "unsettled: a file in it is broken, or not of this version (ParserError"),
+        (["stageless"], "stageless: a file in it is broken, or not of this version (AttributeError"),
+        (["recounted"], "recounted: the scores of 'xstest' are not those of its verdicts. Evaluate it again."),
+        (["rejudged"], "the scores are by classifier-example, the verdicts by another judge. Evaluate it again."),
+        (["no-cells"], "no-cells: a file in it is broken, or not of this version (KeyError: 'cells')"),
+        (["no-name"], "no-name: a file in it is broken, or not of this version (KeyError: 'name')"),
+        (["no-cell"], "no-cell: a file in it is broken, or not of this version (KeyError: 'name')"),
     ],
     ids=lambda value: value[-1] if isinstance(value, list) else "",
 )
@@ -127,17 +227,13 @@ def test_mistakes_are_errors_not_tracebacks(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "empty").mkdir()
     cell = cells(sweep)[0]
-    for name in ("untrained", "demo", "mixed", "old", "torn"):
-        shutil.copytree(cell, tmp_path / name)
-        shutil.rmtree(tmp_path / name / "base")
-    (tmp_path / "untrained" / "scores.json").unlink()
-    (tmp_path / "demo" / "scores.json").write_text("{}")
-    verdicts = tmp_path / "mixed" / "verdicts" / "xstest.jsonl"
-    verdicts.write_text("".join(verdicts.read_text().splitlines(keepends=True)[1:]))
-    record = json.loads((tmp_path / "old" / "record.json").read_text())
-    del record["stages"]["train"]["steps"]
-    (tmp_path / "old" / "record.json").write_text(json.dumps(record))
-    (tmp_path / "torn" / "scores.json").write_text('{"judges"')
+    if arguments[0].startswith("no-"):
+        sweep.rename(tmp_path / arguments[0])
+    if not arguments[0].startswith(("nowhere", "empty", "grid", "no-")):
+        shutil.copytree(cell, tmp_path / arguments[0])
+        shutil.rmtree(tmp_path / arguments[0] / "base")
+    if arguments[0] in BREAK:
+        BREAK[arguments[0]](tmp_path / arguments[0])
     code, _, err = steerclear("report", *arguments)
     assert (code, message in err) == (2, True), err
     assert "Traceback" not in err

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from steerclear.commands.report_runs import read_runs
-from steerclear.commands.results import read_json
+from steerclear.commands.report_runs import read_runs, title_of
 from steerclear.errors import ConfigError, DataError
 from steerclear.evaluation.curve import PickLimits
 from steerclear.records import write_text
@@ -57,12 +56,12 @@ def report(
         )
     found, unfinished = read_runs(folders)
     for left_out in unfinished:
-        say(f"not finished, left out: {left_out.name}: {left_out.reason}")
+        say(f"left out: {left_out.name}: {left_out.reason}")
     if not found:
         raise DataError("no run in these folders is evaluated. Finish them, or run 'steerclear evaluate' on them.")
     runs = [run for run, _ in found]
     findings = find(
-        visible(title or _title(folders[0])),
+        visible(title or title_of(folders[0])),
         runs,
         unfinished=unfinished,
         baseline=baseline,
@@ -79,8 +78,3 @@ def report(
                 say(f"model card: {folder / place / 'README.md'}")
     write_text(output, full_page(findings))  # last: it says that the others are there
     return output
-
-
-def _title(folder: Path) -> str:
-    sweep = folder / "sweep.json"
-    return str(read_json(sweep)["name"]) if sweep.is_file() else folder.resolve().name

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+
+import yaml
 
 from steerclear.commands.cell_status import DONE, FAILED
 from steerclear.commands.report_settings import objective_of, settings_of
@@ -18,14 +23,21 @@ from steerclear.commands.results import (
     read_scores,
 )
 from steerclear.commands.runs import RECORD, RunFolder
-from steerclear.errors import ConfigError, DataError
+from steerclear.errors import ConfigError, DataError, SteerClearError
 from steerclear.experiments.grid import SEED, SEED_AXIS
 from steerclear.records import read_jsonl
+from steerclear.report.attacks import attack_rows
+from steerclear.report.comparison import extra_columns
+from steerclear.report.opinions import opinion_rows
+from steerclear.report.quality import quality_rows
 from steerclear.report.run_data import RunData, Unfinished
 from steerclear.report.sanitize import visible
 
 DEPTH = 3
 """Folders below a given one in which runs are looked for: NAME/seed-N of `steerclear compare`, and one more."""
+
+_FOLDERS = re.compile(r"(?<![\w/:.<~-])~?/(?:[^\s/'\"]+/)*(?=[^\s/'\"])")
+"""Folders of a whole path in a text, without the path's last part."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +48,8 @@ class Found:
     folder: Path
     labels: Mapping[str, str] = field(default_factory=dict)
     """Of a sweep's cell."""
+    left_out: str | None = None
+    """Why it is not looked at."""
 
 
 def read_runs(folders: Sequence[Path]) -> tuple[list[tuple[RunData, Path]], list[Unfinished]]:
@@ -44,16 +58,46 @@ def read_runs(folders: Sequence[Path]) -> tuple[list[tuple[RunData, Path]], list
     Raises:
         SteerClearError: a folder is missing or has no run, or a file of an evaluated run is broken.
     """
-    found = _named([(folder, list(_found_in(folder))) for folder in folders])
+    found = []
+    for folder in folders:
+        with _whole(folder):
+            found.append((folder, list(_found_in(folder))))
     finished: list[tuple[RunData, Path]] = []
     unfinished: list[Unfinished] = []
-    for run in found:
-        reason = _missing(run.folder)
-        if reason is None:
-            finished.append((_read(run), run.folder))
-        else:
-            unfinished.append(Unfinished(visible(run.name), visible(reason)))
+    for run in _named(found):
+        with _whole(run.folder):
+            reason = run.left_out or _missing(run.folder)
+            if reason is None:
+                finished.append((_run_data(run), run.folder))
+            else:
+                unfinished.append(Unfinished(visible(run.name), visible(_FOLDERS.sub("", reason))))
     return finished, unfinished
+
+
+def title_of(folder: Path) -> str:
+    """Return a sweep's title, or the folder's name.
+
+    Raises:
+        DataError: the sweep's file is broken.
+    """
+    sweep = folder / "sweep.json"
+    with _whole(folder):
+        return str(read_json(sweep)["name"]) if sweep.is_file() else folder.resolve().name
+
+
+@contextmanager
+def _whole(folder: Path) -> Iterator[None]:
+    """Tell a file of another form, however it shows, as an error about its folder."""
+    try:
+        yield
+    except SteerClearError:
+        raise
+    except (LookupError, TypeError, AttributeError, ValueError, yaml.YAMLError) as error:
+        why = " ".join(f"{type(error).__name__}: {error}".split())
+        raise DataError(
+            f"{folder}: a file in it is broken, or not of this version ({why}). Make it again with the command that wrote it, or "
+            "leave the folder out."
+        ) from error
 
 
 def _found_in(folder: Path) -> Iterator[Found]:
@@ -75,13 +119,18 @@ def _found_in(folder: Path) -> Iterator[Found]:
 
 
 def _cells(folder: Path) -> Iterator[Found]:
-    sweep = folder / "sweep.json"
-    order = read_json(sweep)["cells"] if sweep.is_file() else []
-    places = {name: place for place, name in enumerate(order)}
-    cells = sorted((folder / "cells").glob("*/cell.json"), key=lambda f: (places.get(f.parent.name, len(places)), f))
-    for file in cells:
-        about = read_json(file)
-        yield Found(str(about["name"]), file.parent, {str(k): str(v) for k, v in about["labels"].items()})
+    """Yield the cells that a sweep lists, in its order, and say which others lie beside them: they are of earlier recipes."""
+    sweep, lying = folder / "sweep.json", sorted(file.parent for file in (folder / "cells").glob("*/cell.json"))
+    listed = [folder / "cells" / str(name) for name in read_json(sweep)["cells"]] if sweep.is_file() else lying
+    for cell in listed:
+        if not (cell / "cell.json").is_file():
+            yield Found(cell.name, cell, left_out="not begun")
+            continue
+        about = read_json(cell / "cell.json")
+        yield Found(str(about["name"]), cell, {str(k): str(v) for k, v in about["labels"].items()})
+    others = [cell.name for cell in lying if cell not in listed]
+    if others:
+        yield Found("other cells", folder / "cells", left_out=f"not in sweep.json: {', '.join(others)}")
 
 
 def _run_with_others(folder: Path) -> Iterator[Found]:
@@ -98,8 +147,11 @@ def _run_with_others(folder: Path) -> Iterator[Found]:
 def _below(folder: Path, top: Path, depth: int) -> Iterator[Found]:
     for path in sorted(folder.iterdir()):
         if path.is_dir() and not path.name.startswith("."):
-            if _is_run(path):
-                yield Found(str(path.relative_to(top)), path)
+            name = str(path.relative_to(top))
+            if (path / "cells").is_dir():
+                yield from (replace(cell, name=f"{name}/{cell.name}") for cell in _cells(path))
+            elif _is_run(path):
+                yield Found(name, path)
             elif depth > 1:
                 yield from _below(path, top, depth - 1)
 
@@ -109,14 +161,17 @@ def _is_run(folder: Path) -> bool:
 
 
 def _named(found: Sequence[tuple[Path, Sequence[Found]]]) -> list[Found]:
-    """Return all runs, with their folder's name before their own where that is not theirs alone."""
-    names = [run.name for _, runs in found for run in runs]
-    own = [
-        run if names.count(run.name) == 1 else Found(f"{folder.resolve().name}/{run.name}", run.folder, run.labels)
-        for folder, runs in found
-        for run in runs
-    ]
-    twice = [run.name for run in own if [other.name for other in own].count(run.name) > 1]
+    """Return all runs, with their folder's name before their own where another folder has a configuration of one's name.
+
+    Runs of one configuration are taken for its seeds, and those of two folders are not.
+    """
+    configurations = [{_configuration(run)[0] for run in runs if run.left_out is None} for _, runs in found]
+    times = Counter(name for own in configurations for name in own)
+    own = []
+    for (folder, runs), names in zip(found, configurations, strict=True):
+        prefix = f"{folder.resolve().name}/" if any(times[name] > 1 for name in names) else ""
+        own += [replace(run, name=prefix + run.name) for run in runs]
+    twice = [name for name, count in Counter(run.name for run in own if run.left_out is None).items() if count > 1]
     if twice:
         raise ConfigError(f"two runs are called '{twice[0]}'. Give each folder once, or rename one.")
     return own
@@ -136,22 +191,18 @@ def _missing(folder: Path) -> str | None:
     return "trained, but not evaluated" if trained else "the training is not finished"
 
 
-def _read(run: Found) -> RunData:
-    try:
-        return _run_data(run)
-    except (KeyError, TypeError, AttributeError) as error:
-        raise DataError(f"{run.folder}: not a whole run of this version ({error!r}). Evaluate it again.") from error
-
-
 def _run_data(run: Found) -> RunData:
     folder = RunFolder(run.folder)
     record, scores = folder.record(), read_scores(run.folder)
     trained = "train" in record.get("stages", {})
+    figures = finished_run(visible(run.name), run.folder, scores)
+    for told in (extra_columns, quality_rows, opinion_rows, attack_rows):
+        told([figures])  # figures of another form are found here, where their folder is known
     configuration, seed = _configuration(run)
     labels = {visible(axis): visible(value) for axis, value in run.labels.items() if axis != SEED_AXIS}
     objective = objective_of(folder) if trained else None
     return RunData(
-        figures=finished_run(visible(run.name), run.folder, scores),
+        figures=figures,
         configuration=visible(configuration),
         seed=seed,
         labels=labels or ({"objective": visible(objective)} if objective else {}),
