@@ -109,6 +109,38 @@ def test_folder_names_stay_on_this_machine(steerclear: Run, sweep: Path, tmp_pat
     assert "/srv/logs" not in page.with_suffix(".md").read_text() + page.read_text()
 
 
+def test_settings_are_those_of_the_scores_without_folders(sweep: Path) -> None:
+    folder = cells(sweep)[0]
+    config = yaml.safe_load((folder / "config.yaml").read_text())
+    data = {"unsafe": ["../one/rows.jsonl", "two/rows.jsonl"], "benign": "owner/name"}
+    trained_with = {"evaluation": {"judge": {"classifier": "old.skops"}}, "data": data}
+    (folder / "config.yaml").write_text(yaml.safe_dump(config | trained_with))
+    manifest = json.loads((folder / "manifest.json").read_text())
+    [benign, unsafe] = manifest["sources"]
+    (folder / "manifest.json").write_text(
+        json.dumps(manifest | {"sources": [benign, unsafe, unsafe | {"rows_kept": 7}]})
+    )
+    without = settings_of(RunFolder(folder))
+    assert not any(name.startswith("evaluation.") for name in without)
+    assert (without["data.unsafe"], without["data.benign"]) == ("rows.jsonl, rows.jsonl", "owner/name")
+    assert without["model.path"] == "base-7b"  # its fingerprint says that it is a folder
+    assert without["data.unsafe file unsafe.jsonl"].endswith("21000 of 21000 rows")
+    assert without["data.unsafe 2 file unsafe.jsonl"].endswith("7 of 21000 rows")
+    suite = {"name": "own", "card": "safety_518", "data": "in/a/folder", "prefill": "Sure / here"}
+    judge = {"classifier": "runs/new.skops", "guard": {"model": "Qwen/Qwen3Guard-Gen-0.6B"}}
+    (folder / "evaluation.yaml").write_text(yaml.safe_dump({"judge": judge, "suites": [suite]}))
+    found = settings_of(RunFolder(folder))
+    assert {name: value for name, value in found.items() if name not in without} == {
+        "evaluation.judge.classifier": "new.skops", "evaluation.judge.guard.model": "Qwen/Qwen3Guard-Gen-0.6B",
+        "evaluation.suites.own.name": "own", "evaluation.suites.own.card": "safety_518",
+        "evaluation.suites.own.data": "folder", "evaluation.suites.own.prefill": "Sure / here",
+    }  # fmt: skip
+    record = json.loads((folder / "record.json").read_text())
+    record["identity"]["model"] = "example/base-7b"
+    (folder / "record.json").write_text(json.dumps(record))
+    assert settings_of(RunFolder(folder))["model.path"] == "example/base-7b"
+
+
 def test_a_guard_that_stopped_a_training_set_its_end(sweep: Path) -> None:
     folder = cells(sweep)[0]
     shutil.copytree(folder / "along" / "step-300", folder / "along" / "step-500")
@@ -119,7 +151,7 @@ def test_a_guard_that_stopped_a_training_set_its_end(sweep: Path) -> None:
     assert [point.step for point in points] == [0, 300, 500]
     assert points[1].path == str(folder / "adapter")
     assert RunFolder(folder).step() == 300
-    assert end_of(RunFolder(folder / "base")) is None
+    assert RunFolder(folder / "base").step() is None
 
 
 def test_a_folder_of_runs_and_several_folders(steerclear: Run, sweep: Path, tmp_path: Path) -> None:
@@ -264,5 +296,9 @@ def test_a_real_run_has_its_base_its_curve_and_a_model_card(
     manifest = json.loads((run / "manifest.json").read_text())
     assert f"rows.unsafe | 12 (sha256 {manifest['sha256']['unsafe'][:12]})" in card
     assert str(tmp_path) not in card
+    assert "steered away from unsafe answers" in card
+    options = yaml.safe_load((run / "evaluation.yaml").read_text())
+    assert options["generation"]["max_new_tokens"] == 4
+    assert "evaluation.judge.classifier</dt><dd>judge.skops" in html
     scores = json.loads((run / "scores.json").read_text())["harmful_prompts"]
     assert f"| harmful | {scores['harmful']['k']}/6 = " in card

@@ -12,10 +12,12 @@ from steerclear.commands.judging import Panel, cache_folder, open_panel
 from steerclear.commands.quality import measure_quality
 from steerclear.commands.ranks import launched_processes
 from steerclear.commands.recipe import EvaluationOptions, Recipe
+from steerclear.commands.results import EVALUATION
 from steerclear.commands.runs import RunFolder, model_identity
 from steerclear.commands.subjects import Subject, subject_in, subjects_of
 from steerclear.commands.tracking import tell_final_scores, trackers_in
 from steerclear.commands.train import training_arguments
+from steerclear.config import dump_yaml, to_tree
 from steerclear.data.templates import begin_answer, render_prompt
 from steerclear.endpoint import Endpoint
 from steerclear.endpoint_generation import generate_from_endpoint
@@ -216,7 +218,7 @@ def evaluate_model(
     say: Say,
     stage: Callable[[str], None] | None = None,
 ) -> dict[str, Any]:
-    """Evaluate one model into a folder: generations, verdicts, second-opinions, quality, ``scores.md``, ``scores.json``.
+    """Evaluate one model into a folder: generations, verdicts, second-opinions, quality, and the scores with their options.
 
     The scores are those of `steerclear.evaluation.scores.score`, with ``second_opinions`` and ``quality`` where there are any.
     """
@@ -238,6 +240,7 @@ def evaluate_model(
     if quality:
         scores["quality"] = quality
     write_text(folder / "scores.md", score_lines(scores))
+    write_text(folder / EVALUATION, dump_yaml(to_tree(recipe.evaluation)))
     write_json(folder / "scores.json", scores)  # last: it says that the evaluation is whole
     return scores
 

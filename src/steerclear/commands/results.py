@@ -14,6 +14,9 @@ from steerclear.evaluation.scores import HOLDS, misshapen
 from steerclear.records import Generation, Verdict, read_records
 from steerclear.report.comparison import RunScores
 
+EVALUATION = "evaluation.yaml"
+"""File beside the scores with the options of their evaluation. Those in a run's ``config.yaml`` are of its training."""
+
 OF = "of.txt"
 """File in a step's folder with the path of a checkpoint that lies elsewhere."""
 

@@ -49,7 +49,8 @@ def model_card(run: RunData, *, library: str) -> str:
 def _metadata(run: RunData, library: str) -> dict[str, Any]:
     """Return the card's head, by which the Hub finds it. Data that has no name on the Hub goes by its file's."""
     base = run.settings.get("model.path")
-    names = [name.partition(FILE)[2] for name in run.settings if name.startswith("data.") and FILE in name]
+    files = [name.partition(FILE)[2] for name in run.settings if name.startswith("data.") and FILE in name]
+    names = list(dict.fromkeys(files))
     return {
         **({"base_model": base} if base else {}),
         "library_name": library,
