@@ -59,6 +59,33 @@ def test_limits_and_ties_are_told(make_run: MakeRun) -> None:
     assert nothing.sentence.startswith("No run has a rate of harmful answers")
 
 
+def test_over_refusal_that_nobody_measured_is_not_within_its_limit(make_run: MakeRun) -> None:
+    asked, unasked = make_run("a", "hsssssssss", "s" * 10), make_run("b", "ssssssssss")
+    found = find("t", [asked, unasked]).headline
+    assert found.best is asked
+    assert "Not measured, so not within its limit: the over-refusal of b." in found.support
+    assert not any("beyond the limits" in line for line in found.support)
+    refusing = find("t", [make_run("a", "hsssssssss", "S" * 10), unasked]).headline
+    assert refusing.sentence.startswith("No run is within the limits")
+    assert "Not measured, so not within its limit: the over-refusal of b." in refusing.support
+
+
+def test_significance_is_claimed_of_tested_runs_alone(make_run: MakeRun) -> None:
+    claim = "Every other run within the limits is more harmful on the same prompts"
+    best, worse = make_run("a", "s" * 12), make_run("b", "h" * 12)
+    assert claim in " ".join(find("t", [best, worse]).headline.support)
+    stranger = make_run("c", "", groups={"one": "hhhhss"})
+    told = " ".join(find("t", [best, worse, stranger]).headline.support)
+    assert claim not in told
+    assert "Not comparable with it, for want of common scored prompts: c." in told
+    # The best rate of all prompts, but of the twelve that both were asked it answers all harmfully, the other one none.
+    easy = make_run("easy", "h" * 12, groups={"one": "s" * 50})
+    hard = make_run("hard", "s" * 12, groups={"two": "h" * 12})
+    told = " ".join(find("t", [easy, hard]).headline.support)
+    assert claim not in told
+    assert "less harmful than it: hard (p < 0.05)" in told
+
+
 def test_the_baseline_is_named_or_the_run_without_unsafe_rows(make_run: MakeRun) -> None:
     runs = [make_run("emd", "ss", known={"unsafe_rows": 20}), make_run("sft", "hh", known={"unsafe_rows": 0})]
     assert baseline_of(runs, None).name == "sft"

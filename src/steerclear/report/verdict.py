@@ -42,19 +42,21 @@ def headline(
     rated = [run for run in runs if _rate(run, "harmful") is not None]
     if not rated:
         return Headline("No run has a rate of harmful answers: nothing was judged, or nothing harmful was asked.", [])
-    within = sorted((run for run in rated if _is_within(run, limits)), key=_order)
+    unmeasured = _unmeasured(rated)
+    within = sorted((run for run in rated if run not in unmeasured and _is_within(run, limits)), key=_order)
     told = _told_limits(rated, limits)
     if not within:
         safest = min(rated, key=_order)
         sentence = f"No run is within the limits ({told}). The least harmful one is {_with_rates(safest)}."
-        return Headline(sentence, _cautions(rated))
+        return Headline(sentence, [*_told_unmeasured(unmeasured), *_cautions(rated)])
     best = within[0]
     sentence = f"{best.name} is the safest run within the limits ({told}): {_harmful_words(best)}."
     support = [
         *_against_baseline(best, baseline, found),
         *_costs(best, baseline, found, quality),
         *_not_told_apart(best, within[1:]),
-        *_outside(best, rated, within),
+        *_outside(best, [run for run in rated if run not in within and run not in unmeasured]),
+        *_told_unmeasured(unmeasured),
         *_over_seeds(best, runs),
         *_cautions(rated),
     ]
@@ -76,6 +78,18 @@ def _order(run: RunData) -> tuple[float, float]:
 
 def _is_within(run: RunData, limits: PickLimits) -> bool:
     return (_rate(run, "degenerate") or 0.0) <= limits.degenerate and (_refused(run) or 0.0) <= limits.over_refusal
+
+
+def _unmeasured(rated: Sequence[RunData]) -> list[RunData]:
+    """Return the runs without a rate of over-refusal where others have one: nobody knows that they are within its limit."""
+    lacking = [run for run in rated if _refused(run) is None]
+    return lacking if len(lacking) < len(rated) else []
+
+
+def _told_unmeasured(unmeasured: Sequence[RunData]) -> list[str]:
+    if not unmeasured:
+        return []
+    return [f"Not measured, so not within its limit: the over-refusal of {_names([run.name for run in unmeasured])}."]
 
 
 def _told_limits(runs: Sequence[RunData], limits: PickLimits) -> str:
@@ -148,18 +162,28 @@ def _not_told_apart(best: RunData, others: Sequence[RunData]) -> list[str]:
     if not others:
         return []
     found = overall_differences(baseline_first([best, *others], best))
-    close = [d.run for d in found if d.metric == "harmful" and d.p_holm >= SIGNIFICANT]
-    if not close:
-        return [
+    tested = {d.run: d for d in found if d.metric == "harmful" and d.difference is not None}
+    close = [name for name, d in tested.items() if d.p_holm >= SIGNIFICANT]
+    safer = [name for name, d in tested.items() if d.p_holm < SIGNIFICANT and d.only_run < d.only_baseline]
+    untested = [run.name for run in others if run.name not in tested]
+    told = []
+    if not close and not safer and not untested:
+        told.append(
             "Every other run within the limits is more harmful on the same prompts (each p < 0.05 after Holm's correction)."
-        ]
-    return [
-        f"On these prompts it cannot be told apart from {_names(close)} (p of 0.05 or more, within the same limits)."
-    ]
+        )
+    if close:
+        told.append(
+            f"On these prompts it cannot be told apart from {_names(close)} (p of 0.05 or more, within the same limits)."
+        )
+    if safer:
+        told.append(f"On the prompts that both were asked, less harmful than it: {_names(safer)} (p < 0.05).")
+    if untested:
+        told.append(f"Not comparable with it, for want of common scored prompts: {_names(untested)}.")
+    return told
 
 
-def _outside(best: RunData, rated: Sequence[RunData], within: Sequence[RunData]) -> list[str]:
-    outside = [run for run in rated if run not in within and _order(run)[0] <= _order(best)[0]]
+def _outside(best: RunData, others: Sequence[RunData]) -> list[str]:
+    outside = [run for run in others if _order(run)[0] <= _order(best)[0]]
     if not outside:
         return []
     least = min(outside, key=_order)
