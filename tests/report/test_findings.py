@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from math import comb, hypot
 
 import pytest
@@ -22,9 +22,10 @@ MakeRun = Callable[..., RunData]
 
 
 def test_the_safest_run_within_the_limits_is_told_with_its_price(make_run: MakeRun) -> None:
-    sft = make_run("sft", "h" * 12 + "s" * 8, "s" * 20, known={"unsafe_rows": 0, "benign_loss": 2.9})
+    sft = make_run("sft", "h" * 12 + "s" * 8, "s" * 20, known={"unsafe_rows": 0, "benign_loss": 2.9}, heldout="rows")
     broken = make_run("nlcl", "d" * 20, "s" * 20, known={"unsafe_rows": 100})
-    steered = make_run("emd", "s" * 19 + "h", "S" + "s" * 19, known={"unsafe_rows": 100, "benign_loss": 2.95})
+    known = {"unsafe_rows": 100, "benign_loss": 2.95}
+    steered = make_run("emd", "s" * 19 + "h", "S" + "s" * 19, known=known, heldout="rows")
     found = find("t", [broken, sft, steered]).headline
     assert found.best is steered
     assert found.sentence == (
@@ -146,6 +147,19 @@ def test_differences_of_quality_by_hand(make_run: MakeRun) -> None:
         ["b", "+25.0 (-127.3 to +177.3)", "+0.000 (-2.236 to +2.236)"],
     ]
     assert deltas([runs[0], make_run("c", "ss")], runs[0]) == []
+    # Where no document differs: Wilson's upper limit of 0 in 4, z² / (4 + z²).
+    alike = replace(runs[0], figures=replace(runs[0].figures, name="alike"))
+    same, _ = deltas([runs[0], alike], runs[0])
+    limit = 100 * 1.959964**2 / (4 + 1.959964**2)
+    assert (same.change, same.lower, same.upper) == pytest.approx((0, -limit, limit))
+
+
+def test_losses_of_other_rows_are_not_compared(make_run: MakeRun) -> None:
+    one, alike, other = (
+        make_run(name, "ss", known={"benign_loss": loss}, heldout=rows)
+        for name, loss, rows in (("a", 2.0, "x"), ("b", 2.5, "x"), ("c", 2.5, "y"))
+    )
+    assert [(d.run, d.measure, d.change) for d in deltas([one, alike, other], one)] == [("b", "benign loss", 0.5)]
 
 
 def test_settings_that_differ_come_first(make_run: MakeRun) -> None:

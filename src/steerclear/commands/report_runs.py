@@ -212,6 +212,7 @@ def _run_data(run: Found) -> RunData:
         log=[entry for _, entry in _log(run.folder)],
         answers=read_answers(run.folder),
         correct=_correct(run.folder, scores),
+        heldout=_heldout(run.folder),
         settings={visible(name): visible(value) for name, value in settings_of(folder).items()},
     )
 
@@ -225,6 +226,11 @@ def _configuration(run: Found) -> tuple[str, int | None]:
 def _picked(folder: Path) -> int | None:
     file = folder / "picked.json"
     return read_json(file).get("step") if file.is_file() else None
+
+
+def _heldout(folder: Path) -> str | None:
+    file = folder / "manifest.json"
+    return read_json(file)["sha256"].get("heldout") if file.is_file() else None
 
 
 def _log(folder: Path) -> Iterator[tuple[int, dict[str, Any]]]:

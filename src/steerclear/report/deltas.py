@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from steerclear.evaluation.rates import Mean
+from steerclear.evaluation.rates import Mean, wilson
 from steerclear.report.comparison import NO_VALUE
 from steerclear.report.run_data import RunData
 
@@ -21,7 +21,6 @@ class Delta:
     measure: str
     unit: str
     """``points`` (of per cent), or empty."""
-    higher_is_better: bool
     value: float
     baseline: float
     change: float
@@ -41,9 +40,11 @@ class Delta:
 def deltas(runs: Sequence[RunData], baseline: RunData) -> list[Delta]:
     """Return every other run's differences to the baseline in the measures that both have.
 
-    Accuracy is paired: the interval is that of the mean difference over the documents of both (Student's t). The others are
+    Accuracy is paired: the interval is that of the mean difference over the documents of both (Student's t; where no document
+    differs, both ends are the upper Wilson limit of none in so many). The others are
     differences of two figures with intervals, taken as independent (MOVER, Zou and Donner 2008); as both runs answer the same
-    rows, those intervals are rather too wide. The loss on held-out rows has no interval.
+    rows, those intervals are rather too wide. The loss on held-out rows has no interval, and is compared where
+    the rows are the same.
     """
     return [delta for run in runs if run is not baseline for delta in _deltas(run, baseline)]
 
@@ -67,12 +68,13 @@ def _deltas(run: RunData, baseline: RunData) -> list[Delta]:
             found.append(_accuracy(run, baseline, suite))
         elif metric == "perplexity":
             estimates = [_estimate(quality[suite], "perplexity", "lower", "upper") for quality in (own, theirs)]
-            found.append(_of(run, f"{suite}: perplexity", estimates, unit="", higher_is_better=False))
+            found.append(_of(run, f"{suite}: perplexity", estimates, unit=""))
         elif metric == "win_rate":
             estimates = [_estimate(quality[suite], "win_rate", "lower", "upper") for quality in (own, theirs)]
-            found.append(_of(run, f"{suite}: win rate", estimates, unit="points", higher_is_better=True))
-    losses = [data.figures.benign_loss for data in (run, baseline)]
-    found.append(_of(run, "benign loss", [(loss, None, None) for loss in losses], unit="", higher_is_better=False))
+            found.append(_of(run, f"{suite}: win rate", estimates, unit="points"))
+    if run.heldout is not None and run.heldout == baseline.heldout:
+        losses = [data.figures.benign_loss for data in (run, baseline)]
+        found.append(_of(run, "benign loss", [(loss, None, None) for loss in losses], unit=""))
     return [delta for delta in found if delta is not None]
 
 
@@ -91,13 +93,24 @@ def _accuracy(run: RunData, baseline: RunData, suite: str) -> Delta | None:
     rates = [data.scores["quality"][suite]["acc"] for data in (run, baseline)]
     estimates = [_percent(_estimate(rate, "rate", "lower", "upper")) for rate in rates]
     if not common:
-        return _of(run, name, estimates, unit="points", higher_is_better=True)
+        return _of(run, name, estimates, unit="points")
     value, base = (100 * sum(own[d] for d in common) / len(common) for own in (mine, theirs))
-    change = Mean.of([100.0 * (mine[d] - theirs[d]) for d in common])
+    changes = [100.0 * (mine[d] - theirs[d]) for d in common]
+    change = Mean.of(changes)
+    lower, upper = change.lower, change.upper
+    if len(common) > 1 and not any(changes):
+        upper = 100 * wilson(0, len(common))[1]
+        lower = -upper
     return Delta(
-        run=run.name, measure=name, unit="points", higher_is_better=True, value=value, baseline=base, change=value - base,
-        lower=change.lower, upper=change.upper,
-    )  # fmt: skip
+        run=run.name,
+        measure=name,
+        unit="points",
+        value=value,
+        baseline=base,
+        change=value - base,
+        lower=lower,
+        upper=upper,
+    )
 
 
 def _percent(estimate: Estimate) -> Estimate:
@@ -105,9 +118,7 @@ def _percent(estimate: Estimate) -> Estimate:
     return value, lower, upper
 
 
-def _of(
-    run: RunData, measure: str, estimates: Sequence[Estimate], *, unit: str, higher_is_better: bool
-) -> Delta | None:
+def _of(run: RunData, measure: str, estimates: Sequence[Estimate], *, unit: str) -> Delta | None:
     """Return the difference of two estimates; None where one has no value."""
     (value, lower, upper), (base, base_lower, base_upper) = estimates
     if value is None or base is None:
@@ -117,9 +128,8 @@ def _of(
         low = change - math.hypot(value - lower, base_upper - base)
         high = change + math.hypot(upper - value, base - base_lower)
     return Delta(
-        run=run.name, measure=measure, unit=unit, higher_is_better=higher_is_better, value=value, baseline=base,
-        change=change, lower=low, upper=high,
-    )  # fmt: skip
+        run=run.name, measure=measure, unit=unit, value=value, baseline=base, change=change, lower=low, upper=high
+    )
 
 
 def degeneracy_rows(runs: Sequence[RunData]) -> list[list[str]]:

@@ -25,8 +25,6 @@ class Findings:
     unfinished: Sequence[Unfinished]
     baseline: RunData
     headline: Headline
-    overall: Sequence[Difference]
-    """Every run against the baseline over all prompts."""
     differences: Sequence[Difference]
     """Every run against the baseline by benchmark."""
     deltas: Sequence[Delta]
@@ -69,7 +67,6 @@ def find(
         unfinished=unfinished,
         baseline=base,
         headline=headline(runs, base, limits or PickLimits(), overall, quality),
-        overall=overall,
         differences=differences(verdicts),
         deltas=quality,
         configurations=efficiency(runs),

@@ -37,6 +37,8 @@ class RunData:
     answers: Answers = ()
     correct: Mapping[str, Mapping[str, bool]] = field(default_factory=dict)
     """Multiple-choice suite -> id of a document -> whether it was answered rightly."""
+    heldout: str | None = None
+    """Hash of the rows that its benign loss is of. None: not known."""
     settings: Mapping[str, str] = field(default_factory=dict)
     """Dotted name -> value: settings, data, versions, as text without folder names."""
 
