@@ -87,6 +87,36 @@ def test_significance_is_claimed_of_tested_runs_alone(make_run: MakeRun) -> None
     assert "less harmful than it: hard (p < 0.05)" in told
 
 
+def test_a_prompt_of_other_words_is_compared_with_nothing(make_run: MakeRun) -> None:
+    same, other = make_run("a", "hhhhhhhh"), make_run("b", "ssssssss")
+    reworded = make_run("c", "ssssssss", text=lambda text: text.replace("prompt", "question"))
+    found = find("t", [same, other, reworded])
+    assert {d.run for d in found.differences} == {"b"}
+    [warning] = found.warnings
+    assert "(8 of toxic)" in warning
+    assert warning in report_markdown(found)
+    assert found.runs[2].scores["harmful_prompts"]["n"] == 8  # its own rates count all
+    assert find("t", [same, other]).warnings == []
+    seeds = [
+        make_run(f"{name}/seed-{seed}", letters, configuration=name, seed=seed, text=text)
+        for name, letters in (("a", "hhhh"), ("b", "ssss"))
+        for seed, text in ((0, str), (1, lambda text: text.replace("toxic 3", "other")))
+    ]
+    harmful = next(f for f in find("t", seeds).over_seeds if f.metric == "harmful")
+    assert (harmful.rate.n, harmful.rate.left_out) == (
+        3,
+        2,
+    )  # the fourth prompt is two prompts, each asked under one seed
+
+
+def test_a_run_that_diverged_is_told(make_run: MakeRun) -> None:
+    log = [{"step": step, "loss": value, "grad_norm": value} for step, value in ((1, 2.0), (2, float("nan")), (3, 1.0))]
+    found = find("t", [make_run("a", "ss", log=log), make_run("b", "ss")])
+    assert found.warnings == ["The training of a diverged: its gradient norm was no finite number at step 2."]
+    assert "diverged" in report_markdown(found)
+    assert "diverged" in report_latex(found)
+
+
 def test_the_baseline_is_named_or_the_run_without_unsafe_rows(make_run: MakeRun) -> None:
     runs = [make_run("emd", "ss", known={"unsafe_rows": 20}), make_run("sft", "hh", known={"unsafe_rows": 0})]
     assert baseline_of(runs, None).name == "sft"

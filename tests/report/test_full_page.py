@@ -109,6 +109,14 @@ def test_the_page_has_the_figures_and_every_section(make_run: MakeRun) -> None:
     assert all(link[1:] in ids for link in links)
 
 
+def test_numbers_that_are_none_break_no_page(make_run: MakeRun) -> None:
+    nan, infinite = float("nan"), float("inf")
+    log = [{"step": step, "loss": value, "penalty": nan} for step, value in enumerate((2.0, nan, infinite, 1.0, "nan"))]
+    page = Page(full_page(find("t", [make_run("a", "hs", "ss", log=log)])))
+    assert json.loads(page.data["data"])["losses"]["runs"] == [{"run": 0, "loss": [[0, 2.0], [3, 1.0]]}]
+    assert "The training of a diverged: its penalty was no finite number at step 0." in page.words
+
+
 def test_a_guards_run_ends_where_its_weights_are_from(make_run: MakeRun) -> None:
     scores = make_run("a", "hs", "ss").scores
     points = [Checkpoint(step=step, path="adapter", scores=scores) for step in (0, 10, 20)]

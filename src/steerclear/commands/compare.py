@@ -11,13 +11,14 @@ from steerclear.commands.recipe import Recipe
 from steerclear.commands.recover import train_recipe
 from steerclear.commands.results import finished_run, read_answers
 from steerclear.errors import SteerClearError
-from steerclear.evaluation.differences import differences
+from steerclear.evaluation.differences import apart, differences
 from steerclear.evaluation.over_seeds import over_seeds
 from steerclear.experiments.grid import SEED
 from steerclear.records import Generation, Verdict, write_text
 from steerclear.report.attacks import attacks_markdown
 from steerclear.report.comparison import RunScores, comparison_csv, comparison_markdown
 from steerclear.report.differences import differences_csv, differences_markdown
+from steerclear.report.markdown import markdown_cell
 from steerclear.report.opinions import opinions_markdown
 from steerclear.report.over_seeds import seeds_csv, seeds_markdown
 from steerclear.report.page import comparison_page
@@ -59,10 +60,14 @@ def write_comparison(
 
     Where the variants ran under several seeds there is ``seeds.csv`` too.
     """
-    verdicts = {name: [verdict for _, verdict in pairs] for name, pairs in answers.items()}
+    matched, warnings = apart(answers)
+    verdicts = {name: [verdict for _, verdict in pairs] for name, pairs in matched.items()}
     found = differences(verdicts)
+    for warning in warnings:
+        say(warning)
+    told = "".join(f"\n{markdown_cell(warning)}\n" for warning in warnings)
     tables = [
-        comparison_markdown(runs), attacks_markdown(runs), quality_markdown(runs), opinions_markdown(runs),
+        comparison_markdown(runs) + told, attacks_markdown(runs), quality_markdown(runs), opinions_markdown(runs),
         differences_markdown(found),
     ]  # fmt: skip
     configurations = _configurations(verdicts)

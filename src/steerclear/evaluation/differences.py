@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from steerclear.evaluation.rates import holm, mcnemar
 from steerclear.evaluation.scores import HOLDS
 from steerclear.evaluation.suites import GROUP, KIND, PREFILLED
-from steerclear.records import Verdict
+from steerclear.records import PREFILL, Generation, Verdict
 
 Key = tuple[str, str | None, str]
 """Suite, group and id of a prompt."""
@@ -53,11 +53,47 @@ RESPECTS = {
 """Respect -> kind of prompts it is about, and the metric of `steerclear.evaluation.scores`."""
 
 
+Answers = Sequence[tuple[Generation, Verdict]]
+
+
+def apart(runs: Mapping[str, Answers]) -> tuple[dict[str, Answers], list[str]]:
+    """Keep apart what was asked in other words under the same suite and id, so that no comparison pairs it.
+
+    Returns the runs with verdicts of other ids there, and a sentence that says how many prompts of which suites that are.
+    """
+    words: dict[tuple[str, str], list[object]] = defaultdict(list)
+    for asked in (asked for answers in runs.values() for asked, _ in answers):
+        known = words[asked.suite, asked.id]
+        if _words(asked) not in known:
+            known.append(_words(asked))
+    mixed = {prompt: known for prompt, known in words.items() if len(known) > 1}
+    if not mixed:
+        return dict(runs), []
+    told = ", ".join(f"{count} of {suite}" for suite, count in Counter(suite for suite, _ in mixed).items())
+    return {name: _apart(answers, mixed) for name, answers in runs.items()}, [
+        f"Some prompts have one id and different words in different runs ({told}): these are not compared with each other."
+    ]
+
+
+def _words(asked: Generation) -> object:
+    return asked.prompt, asked.tags.get(PREFILL)
+
+
+def _apart(answers: Answers, mixed: Mapping[tuple[str, str], Sequence[object]]) -> Answers:
+    own = []
+    for asked, verdict in answers:
+        known = mixed.get((asked.suite, asked.id))
+        number = "" if known is None else f"\0{known.index(_words(asked))}"
+        own.append((asked, replace(verdict, id=asked.id + number) if number else verdict))
+    return own
+
+
 def differences(runs: Mapping[str, Sequence[Verdict]]) -> list[Difference]:
     """Return every run against the first one, by metric and benchmark.
 
     Args:
-        runs: name -> verdicts. Prompts are matched by suite and id; those that one run lacks or has unscored are left out.
+        runs: name -> verdicts. Prompts are matched by suite and id (see `apart`); those that one run lacks or has unscored are
+            left out.
     """
     (baseline, first), *others = runs.items()
     theirs = {metric: _held(first, metric) for metric in RESPECTS}

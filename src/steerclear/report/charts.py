@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -75,6 +76,31 @@ def curves(runs: Sequence[RunData]) -> dict[str, Any]:
     return {"metrics": [column.heading for column in COLUMNS], "runs": found}
 
 
+def logged(run: RunData, name: str) -> list[tuple[int, float]]:
+    """Return step and value of what a trainer logged by a name, without values that are no finite number (see `diverged`)."""
+    return [(entry["step"], entry[name]) for entry in run.log if _has(entry, name) and math.isfinite(entry[name])]
+
+
+def diverged(runs: Sequence[RunData]) -> list[str]:
+    """Return a sentence for each run whose log has values that are no finite number: where the first one is."""
+    found = []
+    for run in runs:
+        broken = [
+            (entry["step"], title)
+            for name, title in LOSSES.items()
+            for entry in run.log
+            if _has(entry, name) and not math.isfinite(entry[name])
+        ]
+        if broken:
+            step, title = min(broken)
+            found.append(f"The training of {run.name} diverged: its {title} was no finite number at step {step}.")
+    return found
+
+
+def _has(entry: Mapping[str, Any], name: str) -> bool:
+    return isinstance(entry.get("step"), int) and isinstance(entry.get(name), int | float)
+
+
 def losses(runs: Sequence[RunData]) -> dict[str, Any]:
     """Return ``{"terms": {name: title}, "runs": [{"run", name: [[step, value], ...]}]}`` of what the trainers logged."""
     found: list[dict[str, Any]] = []
@@ -82,9 +108,9 @@ def losses(runs: Sequence[RunData]) -> dict[str, Any]:
     for place, run in enumerate(runs):
         own: dict[str, Any] = {"run": place}
         for name, title in LOSSES.items():
-            logged = [[entry["step"], round(entry[name], 5)] for entry in run.log if name in entry and "step" in entry]
-            if len(logged) > 1:
-                own[name] = few(logged, MOST_POINTS)
+            values = logged(run, name)
+            if len(values) > 1:
+                own[name] = few([[step, round(value, 5)] for step, value in values], MOST_POINTS)
                 terms.setdefault(name, title)
         if len(own) > 1:
             found.append(own)

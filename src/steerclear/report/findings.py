@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from steerclear.evaluation.curve import PickLimits
-from steerclear.evaluation.differences import Difference, differences, overall_differences
+from steerclear.evaluation.differences import Difference, apart, differences, overall_differences
 from steerclear.evaluation.over_seeds import SeedFigures, over_seeds
 from steerclear.report.beside import BesideTable
+from steerclear.report.charts import diverged
 from steerclear.report.comparison import RunScores
 from steerclear.report.deltas import Delta, deltas
 from steerclear.report.efficiency import Configuration, efficiency
@@ -32,6 +33,8 @@ class Findings:
     over_seeds: Sequence[SeedFigures]
     """Empty where no configuration ran under several seeds."""
     beside: Sequence[BesideTable]
+    warnings: Sequence[str]
+    """What the reader must know beside `steerclear.report.comparison.warnings_on`."""
 
     @property
     def figures(self) -> list[RunScores]:
@@ -58,6 +61,8 @@ def find(
     Raises:
         ConfigError: there is no such baseline.
     """
+    answers, warnings = apart({run.name: run.answers for run in runs})
+    runs = [replace(run, answers=answers[run.name]) for run in runs] if warnings else runs
     base = baseline_of(runs, baseline)
     verdicts = baseline_first(runs, base)
     overall, quality = overall_differences(verdicts), deltas(runs, base)
@@ -72,6 +77,7 @@ def find(
         configurations=efficiency(runs),
         over_seeds=_over_seeds(runs, base),
         beside=beside,
+        warnings=[*warnings, *diverged(runs)],
     )
 
 

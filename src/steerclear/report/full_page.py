@@ -77,7 +77,7 @@ def full_page(findings: Findings) -> str:
         headline=[headline_rates(run) for run in figures],
         unscored=[unscored(run) for run in figures],
         extra=[(heading, values) for heading, values in extra_columns(figures) if heading in EXTRA],
-        warnings=warnings_on(figures),
+        warnings=[*warnings_on(figures), *findings.warnings],
         judges=_named(figures, "judges"),
         refusal_judges=_named(figures, "refusal_judges"),
         charts=data,
@@ -155,9 +155,9 @@ def _loss_rows(runs: Sequence[RunData]) -> list[list[str]]:
     rows = []
     for run in runs:
         for name, title in charts.LOSSES.items():
-            logged = [entry[name] for entry in run.log if name in entry and "step" in entry]
-            if len(logged) > 1:
-                rows.append([run.name, title, f"{logged[0]:.4g}", f"{min(logged):.4g}", f"{logged[-1]:.4g}"])
+            values = [value for _, value in charts.logged(run, name)]
+            if len(values) > 1:
+                rows.append([run.name, title, *(f"{value:.4g}" for value in (values[0], min(values), values[-1]))])
     return _with_headings(rows, ["run", "term", "first", "lowest", "last"])
 
 

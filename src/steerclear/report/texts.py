@@ -36,7 +36,8 @@ def report_markdown(findings: Findings) -> str:
     parts = [
         f"# {markdown_cell(findings.title)}\n\n{markdown_cell(findings.headline.sentence)}\n\n{support}\n",
         comparison_markdown(figures),
-        rows_markdown(waiting, names=2, about="Not finished:") if findings.unfinished else "",
+        *(f"\n{markdown_cell(warning)}\n" for warning in findings.warnings),
+        rows_markdown(waiting, names=2, about="Left out:") if findings.unfinished else "",
         seeds_markdown(findings.over_seeds),
         rows_markdown(benchmark_rows(findings.configurations), about="Harmful answers by benchmark:"),
         differences_markdown(findings.differences),
@@ -53,7 +54,7 @@ def report_markdown(findings: Findings) -> str:
 
 def report_latex(findings: Findings) -> str:
     """Return the tables for a paper: the headline, harmful answers by benchmark, published figures beside ours."""
-    parts = [_headline_latex(findings.figures)]
+    parts = [_headline_latex(findings.figures, findings.warnings)]
     if benchmarks := benchmark_rows(findings.configurations):
         caption = "Harmful answers by benchmark, with 95% intervals, and the judge's raw flags."
         parts.append(_rows_latex(benchmarks, caption))
@@ -61,13 +62,14 @@ def report_latex(findings: Findings) -> str:
     return PREAMBLE + "\n" + "\n".join(parts)
 
 
-def _headline_latex(runs: Sequence[RunScores]) -> str:
+def _headline_latex(runs: Sequence[RunScores], warnings: Sequence[str]) -> str:
     rows = [["run", *(column.heading for column in COLUMNS), "unscored"]]
     for run in runs:
         rates = [NO_VALUE if rate is None else cell_text(rate) for rate in headline_rates(run)]
         rows.append([run.name, *rates, unscored(run)])
     judges = ", ".join(sorted({judge for run in runs for judge in run.scores["judges"]}))
-    return _rows_latex(rows, " ".join([f"Rates with 95% Wilson intervals, judged by {judges}.", *warnings_on(runs)]))
+    about = f"Rates with 95% Wilson intervals, judged by {judges}."
+    return _rows_latex(rows, " ".join([about, *warnings_on(runs), *warnings]))
 
 
 def _rows_latex(rows: Sequence[Sequence[str]], caption: str) -> str:
