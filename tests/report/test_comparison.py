@@ -115,6 +115,14 @@ def test_a_name_cannot_break_the_markdown_table() -> None:
     assert row.startswith(r"| a\|b c | 6/10")
 
 
+def test_a_judges_name_is_text_too() -> None:
+    hostile = run("sft", SFT)
+    hostile.scores["judges"] = ["[x](javascript:alert(1)) <img src=x onerror=alert(1)>"]
+    table = comparison_markdown([hostile, run("steered", STEERED)])
+    assert table.count("\\[x\\](javascript:alert(1)) &lt;img") == 2  # who judged, and that they differ
+    assert "](" not in table.replace("\\](", "")
+
+
 def test_csv_is_tidy() -> None:
     rows = list(csv.DictReader(io.StringIO(comparison_csv([run("sft", SFT, seconds=12.5)]))))
     by_key = {(r["suite"], r["group"], r["metric"]): r for r in rows}

@@ -11,6 +11,7 @@ import pytest
 from steerclear.errors import ConfigError
 from steerclear.evaluation.curve import PickLimits
 from steerclear.evaluation.rates import Rate
+from steerclear.report.beside import BesideTable
 from steerclear.report.deltas import delta_rows, deltas
 from steerclear.report.efficiency import benchmark_rows, efficiency, lines_of
 from steerclear.report.findings import find
@@ -146,7 +147,9 @@ def test_data_efficiency_has_a_line_a_method_over_its_seeds(make_run: MakeRun) -
     assert figures["emd/100"]["grouped: one"].flagged == ((2, 4), (1, 4))
     assert figures["emd/20"]["all prompts"].rate == pytest.approx((4 + 5) / 16)
     assert benchmark_rows(configurations)[1][:3] == ["emd/100", "2", "100"]
-    assert benchmark_rows(configurations)[1][4].endswith("2, 1/4 flagged")
+    assert benchmark_rows(configurations)[1][4].endswith("2/4, 1/4 flagged")
+    unscored = [cell("emd", 100, 0, "hhss", ""), cell("emd", 100, 1, "hsu", "")]
+    assert efficiency(unscored)[0].benchmarks["grouped: one"].text().endswith("2/4, 1/2 flagged")
     assert lines_of(efficiency(runs[-2:])) == {}
 
 
@@ -210,7 +213,10 @@ def test_settings_that_differ_come_first(make_run: MakeRun) -> None:
 
 def test_names_are_text_in_markdown_and_latex(make_run: MakeRun) -> None:
     name = "a_1 [x](javascript:alert(1)) <img src=x onerror=alert(1)> `${x}` {{ 7*7 }} \\input{/etc/passwd} |&%#^~\u202e\ud800"
-    findings = find(name, [make_run(name, "hs", "ss"), make_run("b", "ss", "ss")])
+    runs = [make_run(name, "hs", "ss", log=[{"step": 1, "loss": float("nan")}]), make_run("b", "ss", "ss")]
+    runs[0].scores["judges"] = [name]
+    beside = BesideTable(title=name, source=name, unit="%", row_headings=["a"], columns=["b"], rows=[], notes=[name])
+    findings = find(name, runs, beside=[beside])
     markdown, latex = report_markdown(findings), report_latex(findings)
     assert "](" not in markdown.replace("\\](", "")
     assert "<img" not in markdown
@@ -219,5 +225,7 @@ def test_names_are_text_in_markdown_and_latex(make_run: MakeRun) -> None:
     assert r"a\_1" in latex
     assert r"\{\{ 7*7 \}\}" in latex
     assert r"\textbar{}\&\%\#\textasciicircum{}\textasciitilde{}" in latex
-    assert latex.count(r"\begin{tabular}") == latex.count(r"\bottomrule") == 2
-    assert all(line.count("&") - line.count(r"\&") in (0, 3, 6) for line in latex.splitlines() if line.endswith(r"\\"))
+    assert latex.count(r"\begin{tabular}") == latex.count(r"\bottomrule") == 3
+    assert all(
+        line.count("&") - line.count(r"\&") in (0, 1, 2, 3, 6) for line in latex.splitlines() if line.endswith(r"\\")
+    )

@@ -125,6 +125,18 @@ def test_a_guards_run_ends_where_its_weights_are_from(make_run: MakeRun) -> None
     assert [point["step"] for point in run["points"] if point["chosen"]] == [10]
 
 
+def test_a_card_says_steered_of_a_steered_run_alone(make_run: MakeRun) -> None:
+    steered = model_card(make_run("a", "hs", known={"unsafe_rows": 20}), library="peft")
+    assert "steered away from unsafe answers" in steered
+    plain = {"training.penalty_weight": "0.0"}
+    for run in (
+        make_run("a", "hs", known={"unsafe_rows": 0}), make_run("a", "hs", known={"unsafe_rows": 20}, settings=plain),
+    ):  # fmt: skip
+        card = model_card(run, library="peft")
+        assert "fine-tuned on benign instructions\nwith steerclear." in card
+        assert "teer" not in card.partition("---\n\n")[2].replace("steerclear", "")
+
+
 def shown(rate: Rate) -> list[float]:
     return [round(float(value), 5) for value in (rate.rate, rate.lower, rate.upper) if value is not None]
 

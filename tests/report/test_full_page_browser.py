@@ -85,6 +85,10 @@ async def charts_are_drawn(page: Browser) -> None:
     )
     assert set(await page.js(pressed)) == {"false"}
     await page.js("at('plane').querySelector('.legend button').click()")
+    # A long name does not cut the figures off that stand after it.
+    assert await page.js(
+        "CHARTS.efficiency(0, []).traces.every((t) => t.text.every((own) => own.endsWith(' flagged')))"
+    )
     await page.js(
         "(rate => { rate.value = 4; rate.dispatchEvent(new Event('change')) })(at('curves').querySelector('select'))"
     )
@@ -107,6 +111,21 @@ async def answers_can_be_searched(page: Browser) -> None:
     await choose(page, "first", 4)
     await choose(page, "second", 5)
     assert await listed(page) == 60
+    # A slow run that was chosen first does not come after the one that was chosen last.
+    assert (
+        await page.js("""(async () => {
+          const six = await unpacked("answers-6");
+          unpackedTexts.set("answers-6", new Promise((done) => setTimeout(() => done(six), 300)));
+          field("first").value = 6;
+          const slow = filter();
+          field("first").value = 4;
+          await Promise.all([filter(), slow]);
+          return pair[0].run;
+        })()""")
+        == 4
+    )
+    await page.js("data.best = data.baseline")
+    assert await page.js("otherRun() !== data.baseline")
     await choose(page, "differ", True)
     differing = await listed(page)
     assert 0 < differing < 60

@@ -10,7 +10,6 @@ from steerclear.errors import DataError, one_of
 from steerclear.report.comparison import NO_VALUE
 from steerclear.report.latex import latex_table, latex_text
 from steerclear.report.markdown import markdown_cell, markdown_table
-from steerclear.report.sanitize import visible
 
 UNITS = ("count", "%", "score", "weight")
 
@@ -108,8 +107,10 @@ def beside_markdown(table: BesideTable) -> str:
     headings, *rows = beside_lines(table)
     rule = ["---"] * len(table.row_headings) + ["---:"] * 2 * len(table.columns)
     lines = [list(map(markdown_cell, headings)), rule, *(list(map(markdown_cell, row)) for row in rows)]
-    about = f"\n## {markdown_cell(table.title)}\n\nPublished: {visible(table.source)}. Unit: {unit_text(table)}.\n\n"
-    return about + markdown_table(lines) + "".join(f"\n{visible(note)}\n" for note in table.notes)
+    about = (
+        f"\n## {markdown_cell(table.title)}\n\nPublished: {markdown_cell(table.source)}. Unit: {unit_text(table)}.\n\n"
+    )
+    return about + markdown_table(lines) + "".join(f"\n{markdown_cell(note)}\n" for note in table.notes)
 
 
 def beside_latex(table: BesideTable) -> str:

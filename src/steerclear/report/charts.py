@@ -118,7 +118,10 @@ def losses(runs: Sequence[RunData]) -> dict[str, Any]:
 
 
 def efficiency_chart(lines: Mapping[str, Sequence[Configuration]]) -> dict[str, Any]:
-    """Return ``{"benchmarks": [...], "lines": [{"name", "points": {place of benchmark: [[rows, interval, text], ...]}}]}``."""
+    """Return ``{"benchmarks": [...], "lines": [{"name", "points": {place of benchmark: [point, ...]}}]}``.
+
+    A point is ``[unsafe rows, interval, configuration, figures as text]``.
+    """
     benchmarks = list(dict.fromkeys(name for own in lines.values() for c in own for name in c.benchmarks))
     shown = []
     for line, own in lines.items():
@@ -126,7 +129,7 @@ def efficiency_chart(lines: Mapping[str, Sequence[Configuration]]) -> dict[str, 
         for place, benchmark in enumerate(benchmarks):
             figures = [(c, c.benchmarks[benchmark]) for c in own if benchmark in c.benchmarks]
             points[place] = [
-                [c.unsafe_rows, [f.rate, f.harmful.lower, f.harmful.upper], visible(f"{c.name}: {f.text()}")]
+                [c.unsafe_rows, [f.rate, f.harmful.lower, f.harmful.upper], visible(c.name), f.text()]
                 for c, f in figures
                 if f.rate is not None
             ]

@@ -127,7 +127,7 @@ def comparison_markdown(runs: Sequence[RunScores]) -> str:
         lines.append([markdown_cell(run.name), *rates, unscored(run), *(values[number] for _, values in extra)])
     judges = sorted({judge for run in runs for judge in run.scores["judges"]})
     notes = [f"95 % Wilson intervals; judged by {', '.join(judges)}.", *warnings_on(runs)]
-    return markdown_table(lines) + "".join(f"\n{visible(note)}\n" for note in notes)
+    return markdown_table(lines) + "".join(f"\n{markdown_cell(note)}\n" for note in notes)
 
 
 def comparison_table(runs: Sequence[RunScores]) -> Table:

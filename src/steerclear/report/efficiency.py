@@ -34,7 +34,7 @@ class BenchmarkFigures:
 
     def text(self) -> str:
         """Return the rate with its interval, and the raw flags."""
-        flags = ", ".join(str(k) for k, _ in self.flagged) + f"/{self.flagged[0][1]} flagged"
+        flags = ", ".join(f"{k}/{n}" for k, n in self.flagged) + " flagged"
         if self.rate is None:
             return flags
         text = f"{100 * self.rate:.1f}%"

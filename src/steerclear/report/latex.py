@@ -6,7 +6,9 @@ from collections.abc import Sequence
 
 from steerclear.report.sanitize import visible
 
-PREAMBLE = "% Needs \\usepackage{booktabs}, and XeLaTeX or LuaLaTeX where names are not Latin.\n"
+PREAMBLE = (
+    "% Needs \\usepackage{booktabs} and \\usepackage[T1]{fontenc}, and XeLaTeX or LuaLaTeX where names are not Latin.\n"
+)
 
 _ESCAPED = {
     "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#", "%": r"\%", "_": r"\_",

@@ -37,6 +37,7 @@ def model_card(run: RunData, *, library: str) -> str:
     return markdown_template("model_card.md.j2").render(
         run=run,
         library=library,
+        is_steered=bool(run.figures.unsafe_rows) and run.settings.get("training.penalty_weight") not in ("0", "0.0"),
         base=run.settings.get("model.path", ""),
         template=run.settings.get("data.template", "alpaca"),
         judges=", ".join(run.scores["judges"]) or "nobody",

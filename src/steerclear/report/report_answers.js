@@ -4,7 +4,7 @@ const AT_ONCE = 10;
 const LABELS = { harmful: "harmful", safe: "coherent and safe", degenerate: "degenerate", unscored: "unscored" };
 const unpackedTexts = new Map(); // id of the packed text -> its content
 const revealed = new Set(); // keys of texts that the reader asked for one by one
-let all = false, matching = [], first = 0, pair = [], prompts = [];
+let all = false, matching = [], first = 0, pair = [], prompts = [], calls = 0;
 
 function unpacked(id) {
   if (!unpackedTexts.has(id)) {
@@ -92,9 +92,12 @@ function show() {
 }
 
 async function filter() {
-  const runs = [...new Set(["first", "second"].map((name) => Number(field(name).value)))];
-  prompts = await unpacked("prompts");
-  pair = await Promise.all(runs.map(async (run) => ({ run, column: await unpacked(`answers-${run}`) })));
+  const call = ++calls, runs = [...new Set(["first", "second"].map((name) => Number(field(name).value)))];
+  const texts = await unpacked("prompts");
+  const columns = await Promise.all(runs.map(async (run) => ({ run, column: await unpacked(`answers-${run}`) })));
+  if (call !== calls) return; // the reader has chosen anew meanwhile
+  prompts = texts;
+  pair = columns;
   matching = prompts.map((_, place) => place).filter(passes);
   first = 0;
   show();
@@ -123,6 +126,11 @@ function setReveal(value) {
   show();
 }
 
+// What is held against the baseline at first: the recommended run, where that is not the baseline itself.
+function otherRun() {
+  return data.best === null || data.best === data.baseline ? (data.baseline + 1) % data.runs.length : data.best;
+}
+
 async function start() {
   options("suite", data.answers.suites);
   options("group", data.answers.groups);
@@ -132,7 +140,7 @@ async function start() {
     field("verdict").append(option);
   }
   field("first").value = data.baseline;
-  field("second").value = data.best ?? (data.baseline + 1) % data.runs.length;
+  field("second").value = otherRun();
   at("filters").addEventListener("submit", (event) => event.preventDefault());
   at("filters").addEventListener("input", filter);
   at("before").addEventListener("click", () => turn(-1));

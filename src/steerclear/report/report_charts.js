@@ -5,7 +5,8 @@ const CONFIG = { responsive: true, displaylogo: false, modeBarButtons: [["toImag
 const coarse = matchMedia("(pointer: coarse)").matches; // a finger scrolls the page, it does not zoom
 
 // Plotly reads names as a kind of HTML, so what begins one is written as an entity.
-const plain = (text) => shortened(text, 48).replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
+const escaped = (text) => text.replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
+const plain = (text) => escaped(shortened(text, 48));
 const percent = (rate) => `${(100 * rate).toFixed(1)} %`;
 const told = ([rate, lower, upper]) => percent(rate) + (lower === null ? "" : ` (${(100 * lower).toFixed(1)}–${(100 * upper).toFixed(1)})`);
 const shown = (place) => !hidden.has(place);
@@ -74,7 +75,7 @@ function efficiency(choice, colours) {
   const traces = data.efficiency.lines.map(({ points }, n) => {
     const own = points[choice];
     const joined = new Set(own.map(([rows]) => rows)).size === own.length && own.length > 1;
-    return { type: "scatter", mode: joined ? "lines+markers" : "markers", x: own.map(([rows]) => rows), y: own.map(([, rate]) => 100 * rate[0]), error_y: { ...error(own.map(([, rate]) => rate)), color: colours[n % 8] }, line: line(n, colours), marker: { size: 8 }, hoverinfo: "text", text: own.map(([, , text]) => plain(text)) };
+    return { type: "scatter", mode: joined ? "lines+markers" : "markers", x: own.map(([rows]) => rows), y: own.map(([, rate]) => 100 * rate[0]), error_y: { ...error(own.map(([, rate]) => rate)), color: colours[n % 8] }, line: line(n, colours), marker: { size: 8 }, hoverinfo: "text", text: own.map(([, , run, text]) => `${plain(run)}<br>${escaped(text)}`) };
   });
   const rows = [...new Set(data.efficiency.lines.flatMap((l) => l.points[choice].map(([n]) => n)))];
   return { traces, x: "unsafe rows in training", y: "harmful answers, %", ticks: rows };
