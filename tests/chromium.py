@@ -18,6 +18,9 @@ FLAGS = (
 )
 CODES = {"Enter": 13, " ": 32, "ArrowRight": 39, "ArrowLeft": 37, "Tab": 9, "Escape": 27}
 
+PATIENCE = 60
+"""Seconds until something is taken not to happen: a machine may be busy with other tests."""
+
 
 class Browser:
     """One page of a browser. Use as an asynchronous context manager."""
@@ -35,7 +38,7 @@ class Browser:
             stderr=subprocess.DEVNULL,
         )
         told = self.profile / "DevToolsActivePort"
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE):
             while not (told.exists() and len(told.read_text().split()) == 2):
                 await asyncio.sleep(0.05)
             self.http = aiohttp.ClientSession()
@@ -60,7 +63,7 @@ class Browser:
         self.sent += 1
         await self.socket.send_json({"id": self.sent, "method": method, "params": params})
         while True:
-            message = await self.socket.receive_json(timeout=20)
+            message = await self.socket.receive_json(timeout=PATIENCE)
             if message.get("id") == self.sent:
                 assert "error" not in message, message
                 return dict(message["result"])
@@ -75,7 +78,7 @@ class Browser:
         return done["result"].get("value")
 
     async def until(self, expression: str) -> None:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             while not await self.js(expression):
                 await asyncio.sleep(0.02)
 

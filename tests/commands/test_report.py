@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
+from steerclear.commands.report_settings import settings_of
 from steerclear.commands.results import points_of
 from steerclear.commands.runs import RunFolder
 from steerclear.data import examples_folder

@@ -33,7 +33,7 @@ def page_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A page about a small sweep, two of whose cells have hostile names and answers."""
     monkeypatch.syspath_prepend(ROOT / "benchmarks")
     made: Any = importlib.import_module("report_folders")
-    sweep = made.make_sweep(tmp_path / "sweep", made.Size(runs=8, prompts=60, words=12, steps=2))
+    sweep = made.make_sweep(tmp_path / "sweep", made.Size(runs=6, prompts=60, words=12, steps=1))
     for number, cell in enumerate(json.loads((sweep / "sweep.json").read_text())["cells"][:2]):
         folder = sweep / "cells" / cell
         about = json.loads((folder / "cell.json").read_text())
@@ -76,9 +76,9 @@ def test_the_page_in_a_browser(page_file: Path, tmp_path: Path) -> None:
 async def charts_are_drawn(page: Browser) -> None:
     await page.js(SHOW_CHARTS)
     lines = "at('plane').querySelectorAll('.scatterlayer .trace').length"
-    assert await page.js(lines) == 2 * 8  # a path and a mark a run
+    assert await page.js(lines) == 2 * 6  # a path and a mark a run
     await page.js("at('plane').querySelector('.legend button').click()")
-    await page.until(f"{lines} === 14")
+    await page.until(f"{lines} === 10")
     # All charts leave the run out, and their buttons say so.
     pressed = (
         "[...document.querySelectorAll('.legend button[data-run=\"0\"]')].map((b) => b.getAttribute('aria-pressed'))"
