@@ -156,6 +156,15 @@ def build(kind: type[Kind], tree: Mapping[str, Any]) -> Kind:
     return made
 
 
+def build_file(kind: type[Kind], path: Path) -> Kind:
+    """Build a dataclass from a YAML file; see `load_yaml` and `build`. Every problem is named with the file."""
+    tree = load_yaml(path)
+    try:
+        return build(kind, tree)
+    except ConfigError as error:
+        raise ConfigError("\n".join(f"{path}: {line}" for line in str(error).splitlines())) from error
+
+
 def build_from(kind: type[Kind], arguments: Sequence[str]) -> Kind:
     """Build a dataclass from ``--key value`` arguments alone; see `parse_overrides` and `build`."""
     return build(kind, override({}, parse_overrides(arguments)))

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from steerclear.config import build, load_yaml
+from steerclear.config import build_file
 from steerclear.data.templates import TEMPLATES
 from steerclear.errors import ConfigError, DataError, one_of
 from steerclear.records import sha256_of_file
@@ -172,11 +172,7 @@ def load_card(name: str) -> Card:
         path = shipped[name]
     elif not path.is_file():
         raise ConfigError(f"card: {path} does not exist. Check the path.")
-    tree = load_yaml(path)
-    try:
-        return build(Card, tree)
-    except ConfigError as error:
-        raise ConfigError("\n".join(f"{path}: {line}" for line in str(error).splitlines())) from error
+    return build_file(Card, path)
 
 
 def is_card_file(name: str) -> bool:
