@@ -3,33 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from steerclear.commands.along import Along
+from steerclear.commands.evaluated_model import Answering, answering_of, local_answering
 from steerclear.commands.judging import Panel, cache_folder, open_panel
 from steerclear.commands.quality import measure_quality
 from steerclear.commands.ranks import launched_processes
 from steerclear.commands.recipe import EvaluationOptions, Recipe
 from steerclear.commands.results import EVALUATION
-from steerclear.commands.runs import RunFolder, model_identity
+from steerclear.commands.runs import RunFolder
 from steerclear.commands.subjects import Subject, subject_in, subjects_of
 from steerclear.commands.tracking import tell_final_scores, trackers_in
 from steerclear.commands.train import training_arguments
 from steerclear.config import dump_yaml, to_tree
 from steerclear.data.templates import begin_answer, render_prompt
-from steerclear.endpoint import Endpoint
-from steerclear.endpoint_generation import generate_from_endpoint
 from steerclear.errors import ConfigError, SteerClearError
 from steerclear.evaluation.cards import PROMPT_METRICS
 from steerclear.evaluation.quality import check_documents
 from steerclear.evaluation.scores import score, score_lines
 from steerclear.evaluation.suites import SuiteOptions, load_rows, load_suite
-from steerclear.generation import generate
 from steerclear.judges.agreement import agreement
 from steerclear.judges.verdicts import judge_generations
-from steerclear.models import load_model
 from steerclear.records import (
     PREFILL,
     Generation,
@@ -43,19 +40,6 @@ from steerclear.records import (
 )
 
 Say = Callable[[str], None]
-Answer = Callable[[Sequence[Prompt], Sequence[str | Messages], Path], list[Generation]]
-
-
-@dataclass(frozen=True)
-class Answering:
-    """Something that answers prompts."""
-
-    id: str
-    """What names its weights."""
-    answer: Answer
-    """Answers prompts, given what the model reads, into a file."""
-    weights: tuple[Any, Any] | None
-    """Model and tokenizer, for what needs likelihoods. None: it is behind an endpoint."""
 
 
 def evaluation_prompts(options: EvaluationOptions) -> list[Prompt]:
@@ -174,12 +158,7 @@ def _while_training(recipe: Recipe) -> Recipe:
 def _evaluate_subject(
     recipe: Recipe, subject: Subject, panel: Panel, say: Say, stage: Callable[[str], None] | None = None
 ) -> dict[str, Any]:
-    if recipe.model.endpoint is not None:
-        answering = _served(recipe, Endpoint(recipe.model.endpoint))
-    else:
-        model, tokenizer = load_model(subject.path, subject.adapter, dtype=recipe.model.dtype)
-        model_id = model_identity(subject.path, subject.adapter, model.dtype)
-        answering = local_answering(recipe, model, tokenizer, model_id)
+    answering = answering_of(recipe, subject)
     scores = evaluate_model(recipe, answering, panel, subject.folder, say, stage)
     run = RunFolder(Path(recipe.output))
     if (
@@ -189,25 +168,6 @@ def _evaluate_subject(
     ):
         tell_final_scores(training_arguments(recipe), run.path, step, scores)
     return scores
-
-
-def local_answering(recipe: Recipe, model: Any, tokenizer: Any, model_id: str) -> Answering:
-    """Return a loaded model as something that answers."""
-    options = recipe.evaluation.generation
-
-    def answer(prompts: Sequence[Prompt], rendered: Sequence[str | Messages], file: Path) -> list[Generation]:
-        return generate(model, tokenizer, prompts, rendered, options, file, model_id=model_id)
-
-    return Answering(model_id, answer, (model, tokenizer))
-
-
-def _served(recipe: Recipe, endpoint: Endpoint) -> Answering:
-    options = recipe.evaluation.generation
-
-    def answer(prompts: Sequence[Prompt], rendered: Sequence[str | Messages], file: Path) -> list[Generation]:
-        return generate_from_endpoint(endpoint, prompts, rendered, options, file)
-
-    return Answering(endpoint.options.identity, answer, None)
 
 
 def evaluate_model(
