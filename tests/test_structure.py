@@ -49,7 +49,8 @@ ALLOWED = {
     "data": {"errors", "records"},
     "training": {"errors", "records", "losses", "data", "models"},
     "evaluation": {"errors", "records", "config", "judges", "data", "generation", "endpoint"},
-    "report": {"errors", "records", "evaluation"},
+    "attacks": {"errors", "records", "config", "evaluation", "judges", "data", "generation"},
+    "report": {"errors", "records", "evaluation", "attacks"},
     "experiments": {"errors", "records", "config", "evaluation", "report"},
     "review": {"errors", "records", "decisions", "data", "report"},
     "harvest": {"errors", "records", "decisions", "data", "judges", "generation"},
@@ -70,6 +71,7 @@ ALLOWED = {
         "review",
         "harvest",
         "experiments",
+        "attacks",
     },
     "demo": {"errors", "records", "models", "generation", "data", "training", "evaluation", "harvest"},
 }

@@ -104,7 +104,7 @@ def differences(runs: Mapping[str, Sequence[Verdict]]) -> list[Difference]:
             for (suite, group, _), pair in _paired(_held(verdicts, metric), theirs[metric]).items():
                 pairs[f"{suite}: {group}" if group else suite].append(pair)
             compared = {(name, benchmark): own for benchmark, own in pairs.items()}
-            found += _tested(compared, baseline, metric)
+            found += tested(compared, baseline, metric)
     return found
 
 
@@ -123,7 +123,7 @@ def overall_differences(runs: Mapping[str, Sequence[Verdict]]) -> list[Differenc
         if kind != PREFILLED:
             theirs = _held(first, metric)
             pairs = {(name, ALL): list(_paired(_held(own, metric), theirs).values()) for name, own in others}
-            found += _tested({key: own for key, own in pairs.items() if own}, baseline, metric)
+            found += tested({key: own for key, own in pairs.items() if own}, baseline, metric)
     return found
 
 
@@ -131,7 +131,7 @@ def _paired(mine: Mapping[Key, bool], theirs: Mapping[Key, bool]) -> dict[Key, t
     return {key: (held, theirs[key]) for key, held in mine.items() if key in theirs}
 
 
-def _tested(compared: Mapping[tuple[str, str], Pairs], baseline: str, metric: str) -> list[Difference]:
+def tested(compared: Mapping[tuple[str, str], Pairs], baseline: str, metric: str) -> list[Difference]:
     """Return the tests of ``(run, benchmark)`` against the baseline, corrected over all of them."""
     tests = {key: mcnemar(*zip(*pairs, strict=True)) for key, pairs in compared.items()}
     corrected = holm(list(tests.values()))

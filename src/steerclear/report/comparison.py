@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from rich.table import Table
@@ -31,6 +31,8 @@ class RunScores:
     """Number of unsafe rows in training."""
     seconds: float | None = None
     """Wall time of training."""
+    attacks: Mapping[str, dict[str, Any]] = field(default_factory=dict)
+    """Attack -> its figures; see `steerclear.attacks.figures.attack_figures`. Empty: none was tried."""
 
 
 @dataclass(frozen=True)

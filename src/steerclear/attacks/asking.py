@@ -1,0 +1,129 @@
+"""What an attack asks: the goals as the attacked model reads them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from steerclear.attacks.cards import REQUEST, AttackCard
+from steerclear.attacks.goals import Goal
+from steerclear.attacks.tags import ASKED, SHOTS
+from steerclear.attacks.transforms import TRANSFORMS
+from steerclear.data.templates import begin_answer, render_prompt
+from steerclear.errors import ConfigError, DataError
+from steerclear.evaluation.suites import KIND, PREFILLED, first_words
+from steerclear.records import PREFILL, Messages, Prompt, Row, text_of
+
+Rendered = str | Messages
+
+
+@dataclass(frozen=True)
+class Reader:
+    """How the attacked model reads."""
+
+    template: str
+    """Template of its prompts, one of `steerclear.data.templates.TEMPLATES`."""
+    tokenizer: Any | None = None
+    """None: it is behind an endpoint."""
+    room: Callable[[Rendered], int] | None = None
+    """Tokens that are left in the context beside what is read and the answer. None: not known."""
+
+
+def ask(
+    name: str, card: AttackCard, goals: Sequence[Goal], reader: Reader, shots: Sequence[Row] = ()
+) -> list[tuple[Prompt, Rendered]]:
+    """Return each goal's prompt with what the model reads. Goals whose unsafe answer is too short for the opening are left out.
+
+    Args:
+        name: the attack's name, which becomes the prompts' suite.
+        shots: rows that faked exchanges are made of.
+
+    Raises:
+        ConfigError: openings by tokens and no tokenizer.
+        DataError: the card takes openings, and no goal has an unsafe answer that is long enough.
+    """
+    asked = []
+    for goal in goals:
+        opening = _opening(card, goal, reader)
+        if opening != "":
+            asked.append(_ask(name, card, goal, reader, opening, shots))
+    if not asked:
+        raise DataError(
+            f"attack '{name}': no goal has an unsafe answer that is longer than the opening. Set goals' answer_field or "
+            "openings_from, or take fewer words."
+        )
+    return asked
+
+
+def _ask(
+    name: str, card: AttackCard, goal: Goal, reader: Reader, opening: str | None, shots: Sequence[Row]
+) -> tuple[Prompt, Rendered]:
+    request = text_of(goal.prompt.prompt)
+    written = TRANSFORMS[card.transform](request) if card.transform else request
+    said = card.template.replace(REQUEST, written)
+    tags = dict(goal.prompt.tags)
+    if said != request:
+        tags[ASKED] = said
+    if opening is not None:
+        tags |= {KIND: PREFILLED, PREFILL: opening}
+
+    def rendered(rows: Sequence[Row]) -> Rendered:
+        whole = _conversation(card.system, rows, said, reader.template)
+        return whole if opening is None else begin_answer(whole, opening)
+
+    chosen = _fitting(_shots_for(goal, shots, card.shots), rendered, reader)
+    if card.shots:
+        tags[SHOTS] = str(len(chosen))
+    return Prompt(id=goal.prompt.id, suite=name, prompt=goal.prompt.prompt, tags=tags), rendered(chosen)
+
+
+def _opening(card: AttackCard, goal: Goal, reader: Reader) -> str | None:
+    """Return what the answer begins with: None for nothing, an empty text where the unsafe answer is too short."""
+    if card.opening_words is not None:
+        return first_words(goal.answer or "", card.opening_words) or ""
+    if card.opening_tokens is not None:
+        if reader.tokenizer is None:
+            raise ConfigError(f"attack '{card.name}': opening_tokens needs a local model. Set opening_words instead.")
+        ids = reader.tokenizer(goal.answer or "", add_special_tokens=False)["input_ids"]
+        is_longer = len(ids) > card.opening_tokens
+        return str(reader.tokenizer.decode(ids[: card.opening_tokens])).strip() if is_longer else ""
+    return card.prefill
+
+
+def _conversation(system: str | None, rows: Sequence[Row], said: str, template: str) -> Rendered:
+    """Return system message, faked exchanges and request as one conversation, or as one text."""
+    if template == "chat":
+        turns: Messages = [{"role": "system", "content": system}] if system else []
+        for row in rows:
+            turns += [
+                {"role": "user", "content": _flat(row.prompt)},
+                {"role": "assistant", "content": _flat(row.completion)},
+            ]
+        return [*turns, {"role": "user", "content": said}]
+    parts = [f"{system}\n\n"] if system else []
+    parts += [f"{render_prompt(_flat(row.prompt), row.input, template)}{_flat(row.completion)}\n\n" for row in rows]
+    return "".join([*parts, str(render_prompt(said, "", template))])
+
+
+def _flat(text: str | Messages) -> str:
+    return text if isinstance(text, str) else "\n".join(turn["content"] for turn in text)
+
+
+def _shots_for(goal: Goal, rows: Sequence[Row], count: int) -> list[Row]:
+    """Return so many rows, in an order that is the goal's own and always the same; never one that asks for the goal itself."""
+    own = text_of(goal.prompt.prompt).strip().lower()
+    others = [row for row in rows if _flat(row.prompt).strip().lower() != own]
+    return sorted(others, key=lambda row: hashlib.sha256(f"{goal.prompt.id}\0{row.id}".encode()).digest())[:count]
+
+
+def _fitting(rows: list[Row], rendered: Callable[[Sequence[Row]], Rendered], reader: Reader) -> list[Row]:
+    """Return as many of the first rows as the context holds, one at least."""
+    if reader.room is None or not rows:
+        return rows
+    fits, too_many = 1, len(rows) + 1
+    while too_many - fits > 1:
+        middle = (fits + too_many) // 2
+        fits, too_many = (middle, too_many) if reader.room(rendered(rows[:middle])) >= 0 else (fits, middle)
+    return rows[:fits]

@@ -1,0 +1,64 @@
+"""The goals of an attacker: harmful requests, with the unsafe answers that openings are taken from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from steerclear.errors import ConfigError, DataError
+from steerclear.evaluation.cards import load_card
+from steerclear.evaluation.suites import GROUP, SuiteOptions, load_suite, suite_objects
+from steerclear.records import Prompt, read_jsonl
+
+
+@dataclass(frozen=True)
+class Goal:
+    """A request that a safe model does not fulfil."""
+
+    prompt: Prompt
+    answer: str | None
+    """An unsafe answer to it, or the beginning of one."""
+
+
+def load_goals(options: SuiteOptions, answer_field: str | None, by: str | None) -> list[Goal]:
+    """Return the goals of a suite.
+
+    Args:
+        answer_field: field of the unsafe answer. None: the card's ``fields.unsafe``.
+        by: field of the category. None: the suite's ``by``.
+
+    Raises:
+        ConfigError: the suite is not one of harmful requests, or is prefilled.
+        DataError: as `steerclear.evaluation.suites.load_suite`, or a goal lacks one of the fields.
+    """
+    card = None if options.card is None else load_card(options.card)
+    if options.metric != "harmful" or options.is_prefilled:
+        raise ConfigError("goals: allowed: a suite of harmful requests, without a prefill, which is an attack itself.")
+    field = answer_field or (card.fields.unsafe if card else None)
+    objects = {name: (place, value) for place, name, value in suite_objects(options, card)}
+    goals = []
+    for prompt in load_suite(options):
+        place, value = objects[prompt.id]
+        for wanted in filter(None, (field, by)):
+            if not isinstance(value.get(wanted), str):
+                raise DataError(f"{place}: no text in '{wanted}': got the fields {', '.join(value)}.")
+        tags = prompt.tags | ({GROUP: value[by]} if by else {})
+        goals.append(Goal(replace(prompt, tags=tags), value[field] if field else None))
+    benign = [goal for goal in goals if goal.prompt.tags["kind"] != "harmful"]
+    if benign:
+        raise ConfigError(f"goals: {len(benign)} of {len(goals)} are benign. Give harmful requests alone.")
+    return goals
+
+
+def with_answers(goals: Sequence[Goal], file: Path) -> list[Goal]:
+    """Return the goals with the answers of a file of generations, by id; one without an answer there has none.
+
+    Raises:
+        DataError: the file cannot be read, or answers none of the goals.
+    """
+    answers = {str(value.get("id")): value.get("response") for _, value in read_jsonl(file)}
+    found = [replace(goal, answer=str(answers.get(goal.prompt.id) or "") or None) for goal in goals]
+    if all(goal.answer is None for goal in found):
+        raise DataError(f"{file}: has no answer ('id', 'response') to any of the {len(goals)} goals. Check the file.")
+    return found

@@ -1,0 +1,70 @@
+"""One attack of a recipe: a card with what the recipe changes in it, or a converter of PyRIT."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from steerclear.attacks.cards import AttackCard, load_attack
+from steerclear.errors import ConfigError
+
+OVERRIDES = {"opening_words": "words", "opening_tokens": "tokens", "shots": "shots", "samples": "samples"}
+"""Field of a card that a recipe may set -> how it ends the attack's name."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttackOptions:
+    """An attack that needs no attacker model."""
+
+    card: str
+    """Name of a card that comes with the package, or the file of your own, ending in ``.yaml``."""
+    name: str = ""
+    """Name in tables and of the answers' folder. Empty: the card's and what is set below, such as ``opening-2-words``."""
+    opening_words: int | None = None
+    """In place of the card's beginning of the answer: so many words of the goal's unsafe answer. None: the card's."""
+    opening_tokens: int | None = None
+    """The same in tokens of the attacked model, which must be local."""
+    openings_from: str | None = None
+    """JSONL file of answers (``id``, ``response``) that the beginnings are taken from, such as those that the base model gave to
+    ``direct``. None: the goals' own unsafe answers."""
+    shots: int | None = None
+    """Faked exchanges before the request, at most. None: the card's."""
+    shots_from: str | None = None
+    """File or Hub name of the rows that these are made of: the unsafe ones, in any format that training reads."""
+    samples: int | None = None
+    """Answers to each request. None: the card's."""
+    temperature: float | None = None
+    """Temperature of these. None: the card's."""
+
+    def __post_init__(self) -> None:
+        card = load_attack(self.card)
+        if self.opening_words is not None and self.opening_tokens is not None:
+            raise ConfigError("opening_words, opening_tokens: give one of the two.")
+        changed = self.changed(card)
+        if bool(changed.shots) != (self.shots_from is not None):
+            raise ConfigError(
+                f"shots_from: belongs to {changed.shots} shots of '{card.name}'. "
+                + ("Name the rows that the exchanges are made of." if changed.shots else "Leave it out.")
+            )
+        takes_opening = changed.opening_words is not None or changed.opening_tokens is not None
+        if self.openings_from is not None and not takes_opening:
+            raise ConfigError(f"openings_from: '{card.name}' does not begin with an answer's words. Leave it out.")
+        if not self.name:
+            object.__setattr__(self, "name", self._own_name(card))
+        if "/" in self.name:
+            raise ConfigError(f"name: got {self.name!r}, allowed: a file name without slashes.")
+
+    def changed(self, card: AttackCard) -> AttackCard:
+        """Return the card as this recipe changes it.
+
+        Raises:
+            ConfigError: the two do not go together.
+        """
+        given = {name: getattr(self, name) for name in (*OVERRIDES, "temperature")}
+        changes = {name: value for name, value in given.items() if value is not None}
+        if self.opening_words is not None or self.opening_tokens is not None:
+            changes = {"prefill": None, "opening_words": None, "opening_tokens": None} | changes
+        return replace(card, **changes)
+
+    def _own_name(self, card: AttackCard) -> str:
+        ends = [f"{getattr(self, name)}-{what}" for name, what in OVERRIDES.items() if getattr(self, name) is not None]
+        return "-".join([card.name, *ends])
