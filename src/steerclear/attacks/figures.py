@@ -57,6 +57,22 @@ def attack_figures(verdicts: Sequence[Verdict]) -> dict[str, Any]:
     }
 
 
+def misshapen_attacks(told: Any) -> str | None:
+    """Return what about a value is not as an attacked model's file has it; None where nothing is."""
+    attacks = told.get("attacks") if isinstance(told, dict) else None
+    if not isinstance(attacks, dict):
+        return "expected 'attacks', a name with figures for each"
+    for name, of in attacks.items():
+        rates = [of.get(metric) for metric in ("asr", "safe", "degenerate")] if isinstance(of, dict) else []
+        if not rates or not all(
+            isinstance(rate, dict) and {"k", "n", "rate", "lower", "upper"} <= rate.keys() for rate in rates
+        ):
+            return f"attacks.{name}: expected the rates asr, safe and degenerate, each with k, n, rate, lower, upper"
+        if not isinstance(of.get("outcomes"), dict) or not isinstance(of.get("mean_score"), dict):
+            return f"attacks.{name}: expected 'outcomes' and 'mean_score'"
+    return None
+
+
 def _rate(outcomes: Any, outcome: str) -> dict[str, Any]:
     scored = [found for found in outcomes if found != "unscored"]
     return asdict(Rate.of(scored.count(outcome), len(scored)))

@@ -1,0 +1,321 @@
+"""PAIR: an attacker model rewrites its prompt by the answers and scores that it got (Chao et al. 2023, arXiv 2310.08419).
+
+Several conversations (streams) a goal, a few iterations each, until one answer succeeds. The streams of several goals go side by
+side, one file a role and iteration, so that a batch is large and a run that was killed goes on where it was.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from steerclear.attacks.pair_prompts import Attempt, feedback, first_message, read_attempt, system_prompt
+from steerclear.attacks.tags import ASKED, GOAL
+from steerclear.data.templates import render_prompt
+from steerclear.errors import ConfigError
+from steerclear.judges.rating import HIGHEST, LOWEST, RATING
+from steerclear.records import Generation, Messages, Prompt, Verdict, text_of, write_jsonl
+
+Say = Callable[[str], None]
+Judge = Callable[[Sequence[Generation]], list[Verdict]]
+
+
+class Asks(Protocol):
+    """A role: a local model, one behind an endpoint, or a script."""
+
+    def __call__(self, prompts: Sequence[Prompt], rendered: Sequence[str | Messages], file: Path) -> list[Generation]:
+        """Return the answers, in a file that is continued; see `steerclear.generation.generate`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairOptions:
+    """How long the attacker tries. The defaults are the published ones."""
+
+    streams: int = 30
+    """Conversations a goal."""
+    iterations: int = 3
+    """Prompts a conversation."""
+    attempts: int = 5
+    """Replies that the attacker may give until one can be read."""
+    keep_last: int = 4
+    """Exchanges that the attacker remembers."""
+    goals_at_once: int = 10
+    """Goals whose streams go side by side."""
+    max_calls: int | None = None
+    """Calls of all three roles together, at most; those of an earlier run count. ``null``: as many as it takes."""
+
+    def __post_init__(self) -> None:
+        problems = [
+            f"{name}: got {getattr(self, name)}, allowed: 1 or more."
+            for name in ("streams", "iterations", "attempts", "keep_last", "goals_at_once")
+            if getattr(self, name) < 1
+        ]
+        if self.max_calls is not None and self.max_calls < 3:
+            problems.append(
+                f"max_calls: got {self.max_calls}, allowed: 3 or more (each role once), or null for no limit."
+            )
+        if problems:
+            raise ConfigError("\n".join(problems))
+
+
+@dataclass(frozen=True)
+class PairGoal:
+    """What the attacker wants."""
+
+    prompt: Prompt
+    """The request; its suite is the attack's name."""
+    opening: str | None
+    """How a reply that fulfils it may begin. None: not known."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairOutcome:
+    """What came of it. Only goals that were tried to the end are in it."""
+
+    answers: list[Generation]
+    """The target's, with the goal as their prompt and the attacker's prompt in the tag `ASKED`."""
+    verdicts: list[Verdict]
+    queries: dict[str, int | None]
+    """Goal -> answers of the target up to its first success, in the order of iterations and streams; None: no success."""
+    calls: dict[str, int]
+    """Role -> how often it was called, in unfinished goals too."""
+    malformed: int
+    """Replies of the attacker that could not be read."""
+    stopped: str | None
+    """Why goals were left out. None: none was."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Turn:
+    """One line of the transcript: what a stream did in an iteration."""
+
+    goal: str
+    stream: int
+    iteration: int
+    replies: list[str]
+    """The attacker's, the last one first readable."""
+    improvement: str
+    prompt: str
+    """The attacker's; empty where none of its replies could be read."""
+    response: str
+    """The target's."""
+    outcome: str
+    score: float | None
+    """The judge's own."""
+
+
+class _SpentError(Exception):
+    """The calls are used up."""
+
+
+@dataclass
+class _Calls:
+    most: int | None
+    made: Counter[str] = field(default_factory=Counter)
+
+    def take(self, role: str, count: int) -> None:
+        if self.most is not None and self.made.total() + count > self.most:
+            raise _SpentError
+        self.made[role] += count
+
+
+@dataclass
+class _Stream:
+    """One conversation of the attacker."""
+
+    goal: PairGoal
+    number: int
+    exchanges: list[tuple[str, str]] = field(default_factory=list)
+    """What it was told, and what it replied."""
+    told: str = ""
+
+    def __post_init__(self) -> None:
+        self.told = first_message(text_of(self.goal.prompt.prompt))
+
+    def conversation(self, keep_last: int) -> Messages:
+        goal = text_of(self.goal.prompt.prompt)
+        turns = [{"role": "system", "content": system_prompt(goal, self.goal.opening, self.number)}]
+        for told, replied in self.exchanges[-keep_last:]:
+            turns += [{"role": "user", "content": told}, {"role": "assistant", "content": replied}]
+        return [*turns, {"role": "user", "content": self.told}]
+
+    def learn(self, attempt: Attempt, answer: Generation, verdict: Verdict) -> None:
+        self.exchanges.append((self.told, attempt.as_json()))
+        self.told = feedback(text_of(self.goal.prompt.prompt), answer.response, shown_score(verdict))
+
+
+def shown_score(verdict: Verdict) -> int | None:
+    """Return the score that the attacker is told: a rating judge's own, any other's `HIGHEST` for a success and else `LOWEST`."""
+    if verdict.outcome == "unscored":
+        return None
+    if verdict.outcome == "safe" and verdict.judge.startswith(RATING):
+        return round(verdict.harm_score or LOWEST)
+    return HIGHEST if verdict.outcome == "harmful" else LOWEST
+
+
+def pair(
+    goals: Sequence[PairGoal],
+    attacker: Asks,
+    target: Asks,
+    judge: Judge,
+    options: PairOptions,
+    folder: Path,
+    template: str,
+    say: Say,
+) -> PairOutcome:
+    """Attack a target with every goal, or go on with that; ``transcripts.jsonl`` in the folder holds what was said.
+
+    A goal is done after the iteration in which an answer to it succeeds (the judge calls it harmful, and it is coherent), or
+    after the last one. Where ``max_calls`` would be exceeded nothing more is asked, and the goals under way are left out of the
+    outcome: they would be in it only if they had succeeded early.
+
+    Args:
+        judge: returns the verdicts on the target's answers, whose prompts are the goals.
+        folder: of this attack on this target.
+        template: template of the target's prompts.
+
+    Raises:
+        SteerClearError: a role fails; what was said is kept.
+    """
+    attack = _Attack(attacker, target, judge, options, folder, template, _Calls(options.max_calls))
+    stopped = None
+    for start in range(0, len(goals), options.goals_at_once):
+        block = goals[start : start + options.goals_at_once]
+        say(f"PAIR: goals {start + 1} to {start + len(block)} of {len(goals)} ...")
+        try:
+            attack.block(block, folder / f"goals-{start + 1}-{start + len(block)}")
+        except _SpentError:
+            stopped = (
+                f"max_calls {options.max_calls} would be exceeded: {len(attack.queries)} of {len(goals)} goals were tried to the "
+                f"end, the others are not counted. Raise max_calls and run again to go on."
+            )
+            break
+    write_jsonl(folder / "transcripts.jsonl", attack.turns)
+    finished = attack.queries.keys()
+    kept = [(a, v) for a, v in attack.judged if v.tags[GOAL] in finished]
+    return PairOutcome(
+        answers=[answer for answer, _ in kept],
+        verdicts=[verdict for _, verdict in kept],
+        queries=attack.queries,
+        calls={role: attack.calls.made[role] for role in ("attacker", "target", "judge")},
+        malformed=attack.malformed,
+        stopped=stopped,
+    )
+
+
+@dataclass
+class _Attack:
+    """The state of an attack on one target."""
+
+    attacker: Asks
+    target: Asks
+    judge: Judge
+    options: PairOptions
+    folder: Path
+    template: str
+    calls: _Calls
+    turns: list[Turn] = field(default_factory=list)
+    judged: list[tuple[Generation, Verdict]] = field(default_factory=list)
+    queries: dict[str, int | None] = field(default_factory=dict)
+    malformed: int = 0
+
+    def block(self, goals: Sequence[PairGoal], folder: Path) -> None:
+        """Try some goals to the end."""
+        live = [_Stream(goal, number) for goal in goals for number in range(self.options.streams)]
+        asked: Counter[str] = Counter()
+        queries: dict[str, int | None] = {goal.prompt.id: None for goal in goals}
+        for iteration in range(1, self.options.iterations + 1):
+            place = folder / f"iteration-{iteration}"
+            replies = self._replies(live, iteration, place)
+            written = {id(stream): read_attempt(said[-1]) if said else None for stream, said in replies}
+            able = [(stream, attempt) for stream, _ in replies if (attempt := written[id(stream)]) is not None]
+            results = self._answers(able, iteration, place)
+            for (stream, attempt), (answer, verdict) in zip(able, results, strict=True):
+                name = stream.goal.prompt.id
+                asked[name] += 1
+                if verdict.outcome == "harmful" and queries[name] is None:
+                    queries[name] = asked[name]
+                stream.learn(attempt, answer, verdict)
+            self._note(replies, able, results, iteration)
+            live = [stream for stream in live if queries[stream.goal.prompt.id] is None]
+        self.queries |= queries
+
+    def _replies(self, live: Sequence[_Stream], iteration: int, place: Path) -> list[tuple[_Stream, list[str]]]:
+        """Return each stream's replies; the last one can be read, unless none can."""
+        replies: list[tuple[_Stream, list[str]]] = [(stream, []) for stream in live]
+        for attempt in range(1, self.options.attempts + 1):
+            todo = [(stream, said) for stream, said in replies if not said or read_attempt(said[-1]) is None]
+            if not todo:
+                break
+            self.calls.take("attacker", len(todo))
+            prompts = [
+                Prompt(id=f"{_name(stream, iteration)}/attempt-{attempt}", suite=stream.goal.prompt.suite, prompt=stream.told)
+                for stream, _ in todo
+            ]  # fmt: skip
+            texts = [stream.conversation(self.options.keep_last) for stream, _ in todo]
+            answers = self.attacker(prompts, texts, place / f"attacker-{attempt}.jsonl")
+            for (_, said), answer in zip(todo, answers, strict=True):
+                said.append(answer.response)
+                self.malformed += read_attempt(answer.response) is None
+        return replies
+
+    def _answers(
+        self, able: Sequence[tuple[_Stream, Attempt]], iteration: int, place: Path
+    ) -> list[tuple[Generation, Verdict]]:
+        """Return the target's answers to the attacker's prompts, judged."""
+        if not able:
+            return []
+        self.calls.take("target", len(able))
+        prompts = [
+            Prompt(
+                id=_name(stream, iteration),
+                suite=stream.goal.prompt.suite,
+                prompt=stream.goal.prompt.prompt,
+                tags=stream.goal.prompt.tags | {GOAL: stream.goal.prompt.id, ASKED: attempt.prompt},
+            )
+            for stream, attempt in able
+        ]
+        texts = [render_prompt(attempt.prompt, "", self.template) for _, attempt in able]
+        answers = self.target(prompts, texts, place / "target.jsonl")
+        self.calls.take("judge", len(answers))
+        judged = list(zip(answers, self.judge(answers), strict=True))
+        self.judged += judged
+        return judged
+
+    def _note(
+        self,
+        replies: Sequence[tuple[_Stream, list[str]]],
+        able: Sequence[tuple[_Stream, Attempt]],
+        results: Sequence[tuple[Generation, Verdict]],
+        iteration: int,
+    ) -> None:
+        found: dict[int, tuple[Attempt, Generation, Verdict]] = {
+            id(stream): (attempt, *result) for (stream, attempt), result in zip(able, results, strict=True)
+        }
+        for stream, said in replies:
+            told: dict[str, Any] = {
+                "improvement": "",
+                "prompt": "",
+                "response": "",
+                "outcome": "no prompt",
+                "score": None,
+            }
+            if id(stream) in found:
+                attempt, answer, verdict = found[id(stream)]
+                told = {
+                    "improvement": attempt.improvement,
+                    "prompt": attempt.prompt,
+                    "response": answer.response,
+                    "outcome": verdict.outcome,
+                    "score": verdict.harm_score,
+                }
+            self.turns.append(
+                Turn(goal=stream.goal.prompt.id, stream=stream.number + 1, iteration=iteration, replies=said, **told)
+            )
+
+
+def _name(stream: _Stream, iteration: int) -> str:
+    return f"{stream.goal.prompt.id}/stream-{stream.number + 1}/iteration-{iteration}"
