@@ -173,7 +173,7 @@ def encode(tokenizer: Any, text: str | Messages, prompt_id: str) -> list[int]:
         ModelError: a conversation, and the tokenizer has no chat template, or one that cannot leave the last turn open.
     """
     if isinstance(text, str):
-        return tokenizer(text)["input_ids"]
+        return tokenizer(text, verbose=False)["input_ids"]  # it would warn of a length that is looked at here
     if tokenizer.chat_template is None:
         raise ModelError(
             f"prompt '{prompt_id}' is a conversation, but the tokenizer has no chat template. "
@@ -183,7 +183,7 @@ def encode(tokenizer: Any, text: str | Messages, prompt_id: str) -> list[int]:
         rendered = _begun(tokenizer, text, prompt_id)
     else:
         rendered = tokenizer.apply_chat_template(text, add_generation_prompt=True, tokenize=False)
-    return tokenizer(rendered, add_special_tokens=False)["input_ids"]
+    return tokenizer(rendered, add_special_tokens=False, verbose=False)["input_ids"]
 
 
 def _begun(tokenizer: Any, turns: Messages, prompt_id: str) -> str:
