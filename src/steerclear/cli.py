@@ -105,7 +105,7 @@ def train(context: typer.Context) -> None:
     if not part_ways():
         return
     say(f"trained: {run.path}")
-    if recipe.evaluation.suites:
+    if recipe.evaluation.is_any:
         _print_scores(evaluate(recipe, say), str(run.path))
 
 
@@ -153,6 +153,36 @@ def evaluate(
         say(f"failed: {name}: {error}")
     if failed or not met:
         raise typer.Exit(BAD_INPUT if failed and not evaluated else NOT_MET)
+
+
+@app.command(context_settings=RECIPE_COMMAND, epilog=RECIPE_HELP)
+def attack(
+    context: typer.Context,
+    checkpoint: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="What to attack: final (the default), base, a folder, or NAME=FOLDER. May be given several times; the others "
+            "are held against the first."
+        ),
+    ] = None,
+) -> None:
+    """Attack models as the recipe's evaluation.attacks says, or go on with that, and print success rates with intervals.
+
+    The tables are in the run's folder too: attacks.md and attacks.csv.
+    """
+    _quiet_start()
+    from rich.console import Console
+
+    from steerclear.commands.attack import attack_all
+    from steerclear.commands.recipe import load_recipe
+    from steerclear.report.attacks import attacks_table
+
+    recipe = load_recipe(context.args)
+    attacked, failed = attack_all(recipe, checkpoint or ["final"], say)
+    if attacked:
+        Console(width=None if sys.stdout.isatty() else 140).print(attacks_table(attacked))
+        say(f"tables: {Path(recipe.output) / 'attacks.md'}")
+    _tell_failures(failed)
 
 
 @app.command(context_settings=RECIPE_COMMAND, epilog=RECIPE_HELP)
@@ -533,7 +563,7 @@ def judge_score(
     """Judge answers and print their rates; on labelled rows print how well the judge does."""
     _quiet_start()
     from steerclear.commands.judge import score_file
-    from steerclear.commands.recipe import JudgeOptions
+    from steerclear.commands.judge_options import JudgeOptions
     from steerclear.config import build_from
 
     judge = build_from(JudgeOptions, context.args)
@@ -557,7 +587,7 @@ def judge_card(
     """Write a judge's model card: AUROC, errors, calibration with a plot, and its worst mistakes (redacted)."""
     _quiet_start()
     from steerclear.commands.judge import card
-    from steerclear.commands.recipe import JudgeOptions
+    from steerclear.commands.judge_options import JudgeOptions
     from steerclear.config import build_from
 
     judge = build_from(JudgeOptions, context.args)

@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from steerclear.commands.recipe import ModelOptions
+from steerclear.commands.model_options import ModelOptions
 from steerclear.commands.runs import model_identity
 from steerclear.endpoint import Endpoint
 from steerclear.endpoint_generation import generate_from_endpoint

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+from steerclear.commands.attacking import attacks_contents
 from steerclear.commands.cell_status import DONE, FAILED, MEMORY_ADVICE, STAGES, Status, write_status
 from steerclear.commands.cells import Cell, is_trained, open_cell
 from steerclear.commands.contents import evaluation_contents
@@ -72,7 +73,7 @@ def _work(cell: Cell, progress: _Progress, say: Say) -> None:
             _train_launched(cell)
         else:
             train_cell(cell, say)
-    if cell.recipe.evaluation.suites:
+    if cell.recipe.evaluation.is_any:
         _set_aside_other_answers(cell)
         evaluate(cell.recipe, say, stage=progress.enter)
 
@@ -101,12 +102,31 @@ def _set_aside_other_answers(cell: Cell) -> None:
     how = [evaluation.generation.decoding, cell.recipe.data.template]
     prompts = evaluation_contents(cell.recipe)["prompts"]
     now = {suite.name: sha256_of([prompts.get(suite.name), how])[:12] for suite in evaluation.suites}
-    for name in [name for name in before if before[name] != now.get(name, before[name])]:
+    for name in _changed(before, now):
         aside = cell.folder / "earlier" / before[name]
         aside.mkdir(parents=True, exist_ok=True)
         for answers in (cell.folder / "generations").glob(f"{glob.escape(name)}.jsonl*"):
             answers.replace(aside / answers.name)
-    write_json(file, before | now)
+    attacks = _asked_by_attacks(cell)
+    for name in _changed(before, attacks):
+        aside = cell.folder / "earlier" / before[name]
+        if (cell.folder / name).is_dir():
+            aside.parent.mkdir(parents=True, exist_ok=True)
+            (cell.folder / name).replace(aside)
+    write_json(file, before | now | attacks)
+
+
+def _changed(before: dict[str, str], now: dict[str, str]) -> list[str]:
+    return [name for name in before if before[name] != now.get(name, before[name])]
+
+
+def _asked_by_attacks(cell: Cell) -> dict[str, str]:
+    """Return each attack's folder in the cell with a hash of what it asks, and how the answers are decoded."""
+    attacks = cell.recipe.evaluation.attacks
+    if attacks is None:
+        return {}
+    how = [(attacks.generation or cell.recipe.evaluation.generation).decoding, cell.recipe.data.template]
+    return {f"attacks/{name}": sha256_of([asked, how])[:12] for name, asked in attacks_contents(attacks).items()}
 
 
 def train_cell(cell: Cell, say: Say) -> None:

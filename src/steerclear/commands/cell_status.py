@@ -8,7 +8,7 @@ from pathlib import Path
 
 from steerclear.records import write_json
 
-STAGES = ("train", "generate", "judge", "score")
+STAGES = ("train", "attack", "generate", "judge", "score")
 """What a cell goes through, in this order. The last two belong together: verdicts are counted as soon as they are there."""
 
 WAITING, DONE, FAILED = "waiting", "done", "failed"

@@ -8,14 +8,19 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from steerclear.commands.attacking import attacks_contents
 from steerclear.commands.evaluate import evaluation_prompts
-from steerclear.commands.recipe import EvaluationOptions, JudgeOptions, Recipe
+from steerclear.commands.judge_options import JudgeOptions
+from steerclear.commands.recipe import EvaluationOptions, Recipe
+from steerclear.commands.roles import role_identity
 from steerclear.commands.runs import model_fingerprint
 from steerclear.records import Prompt, sha256_of, sha256_of_file
 
 
 def evaluation_contents(recipe: Recipe, prompts: Sequence[Prompt] | None = None) -> dict[str, Any]:
-    """Return hashes of what a recipe's evaluation reads: ``{"prompts": {suite: hash}, "judges": hash}``.
+    """Return hashes of what a recipe's evaluation reads.
+
+    ``{"prompts": {suite: hash}, "judges": hash}``, and ``{"attacks": {attack: hash}}`` where there are any.
 
     A judge that is fitted on rows is known by these, as it has no file before its first use; any other by its own file.
 
@@ -28,8 +33,10 @@ def evaluation_contents(recipe: Recipe, prompts: Sequence[Prompt] | None = None)
     suites: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for prompt in evaluation_prompts(recipe.evaluation) if prompts is None else prompts:
         suites[prompt.suite].append(asdict(prompt))
+    attacks = recipe.evaluation.attacks
     return {
         "prompts": {name: sha256_of(asked) for name, asked in suites.items()},
+        **({} if attacks is None else {"attacks": attacks_contents(attacks)}),
         "judges": sha256_of(_judges(recipe.evaluation)),
     }
 
@@ -39,6 +46,7 @@ def _judges(options: EvaluationOptions) -> list[Any]:
     return [
         _judge(options.judge),
         [_judge(other) for other in options.second_opinions],
+        *([_judge(options.attacks.judge)] if options.attacks is not None and options.attacks.judge is not None else []),
         refusal and _fitted(refusal.model, refusal.fit_on),
     ]
 
@@ -48,6 +56,7 @@ def _judge(options: JudgeOptions) -> list[Any]:
         options.classifier and _fitted(options.classifier, options.fit_on),
         options.reward and model_fingerprint(options.reward.model),
         options.guard and model_fingerprint(options.guard.model),
+        options.rating and role_identity(options.rating),
         options.labelled and sha256_of_file(Path(options.labelled)),
     ]
 

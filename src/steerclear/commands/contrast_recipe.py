@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from steerclear.commands.recipe import EvaluationOptions, ModelOptions, check_kind, load_tree
+from steerclear.commands.model_options import ModelOptions
+from steerclear.commands.recipe import EvaluationOptions, check_kind, load_tree
 from steerclear.config import build
 from steerclear.data.templates import TEMPLATES
 from steerclear.errors import ConfigError, one_of

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from steerclear.commands.along import Along
+from steerclear.commands.attacking import attack_model, attack_panel, check_attacks, goals_of
 from steerclear.commands.evaluated_model import Answering, answering_of, local_answering
 from steerclear.commands.judging import Panel, cache_folder, open_panel
 from steerclear.commands.quality import measure_quality
@@ -43,7 +44,7 @@ Say = Callable[[str], None]
 
 
 def evaluation_prompts(options: EvaluationOptions) -> list[Prompt]:
-    """Return the prompts that must not be among the training rows: those of all suites, perplexity's with their inputs.
+    """Return the prompts that must not be among the training rows: those of all suites and attacks, perplexity's with inputs.
 
     Raises:
         DataError: a suite's file is missing or wrong.
@@ -54,6 +55,8 @@ def evaluation_prompts(options: EvaluationOptions) -> list[Prompt]:
             prompts += load_suite(suite)
         elif suite.metric == "perplexity":
             prompts += [Prompt(id=row.id, suite=suite.name, prompt=whole_prompt(row)) for row in load_rows(suite)]
+    if options.attacks is not None:
+        prompts += [goal.prompt for goal in goals_of(options.attacks)]
     return prompts
 
 
@@ -63,7 +66,7 @@ def evaluate(
     """Evaluate one model and return its scores; see `evaluate_all`.
 
     Args:
-        stage: told when a stage begins: ``generate``, ``judge``, ``score``.
+        stage: told when a stage begins: ``attack``, ``generate``, ``judge``, ``score``.
     """
     check_suites(recipe)
     [subject] = subjects_of(recipe, [checkpoint])
@@ -113,14 +116,16 @@ def panel_of(recipe: Recipe, say: Say) -> Panel:
 
 
 def check_suites(recipe: Recipe) -> None:
-    """Find a wrong suite before anything is asked.
+    """Find a wrong suite or attack before anything is asked.
 
     Raises:
         SteerClearError: there is none, or a file is missing, wrong, or not its card's.
     """
-    if not recipe.evaluation.suites:
-        raise ConfigError("evaluation.suites: is empty; name at least one file of prompts, or a card.")
+    if not recipe.evaluation.is_any:
+        raise ConfigError("evaluation.suites: is empty; name at least one file of prompts, or a card; or attacks.")
     evaluation_prompts(recipe.evaluation)
+    if recipe.evaluation.attacks is not None:
+        check_attacks(recipe)
     for suite in recipe.evaluation.suites:
         if suite.metric == "multiple_choice":
             check_documents(suite)
@@ -152,13 +157,19 @@ def _while_training(recipe: Recipe) -> Recipe:
     evaluation = recipe.evaluation
     suites = [suite for suite in evaluation.suites if suite.metric in PROMPT_METRICS]
     generation = replace(evaluation.generation, cache="dynamic")
-    return replace(recipe, evaluation=replace(evaluation, suites=suites, generation=generation, win_rate=None))
+    return replace(
+        recipe, evaluation=replace(evaluation, suites=suites, generation=generation, win_rate=None, attacks=None)
+    )
 
 
 def _evaluate_subject(
     recipe: Recipe, subject: Subject, panel: Panel, say: Say, stage: Callable[[str], None] | None = None
 ) -> dict[str, Any]:
     answering = answering_of(recipe, subject)
+    if recipe.evaluation.attacks is not None:  # first, as the scores say that the evaluation is whole
+        if stage is not None:
+            stage("attack")
+        attack_model(recipe, subject, answering, attack_panel(recipe, panel, say), say)
     scores = evaluate_model(recipe, answering, panel, subject.folder, say, stage)
     run = RunFolder(Path(recipe.output))
     if (

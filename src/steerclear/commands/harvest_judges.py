@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from steerclear.commands.harvest_recipe import HarvestRecipe
+from steerclear.commands.judge_options import JudgeOptions
 from steerclear.commands.judging import cache_folder, harm_judge
-from steerclear.commands.recipe import JudgeOptions
 from steerclear.data.near_duplicates import group_near
 from steerclear.errors import ConfigError, DataError
 from steerclear.harvest.options import HarvestOptions

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from steerclear.commands.recipe import EvaluationOptions, LoraOptions, ModelOptions, Recipe, check_kind, load_tree
+from steerclear.commands.model_options import ModelOptions
+from steerclear.commands.recipe import EvaluationOptions, LoraOptions, Recipe, check_kind, load_tree
 from steerclear.commands.runs import RunFolder
 from steerclear.config import build
 from steerclear.data.prepare import DataOptions

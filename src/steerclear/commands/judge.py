@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from steerclear.commands.judge_options import JudgeOptions, RefusalOptions
 from steerclear.commands.judging import harm_judge, refusal_judge
-from steerclear.commands.recipe import JudgeOptions, RefusalOptions
 from steerclear.errors import ConfigError, DataError
 from steerclear.evaluation.judge_measures import measure_judge
 from steerclear.evaluation.scores import score

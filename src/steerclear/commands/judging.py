@@ -6,12 +6,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from steerclear.commands.recipe import EvaluationOptions, JudgeOptions, RefusalOptions
+from steerclear.commands.judge_options import JudgeOptions, RefusalOptions
+from steerclear.commands.recipe import EvaluationOptions
 from steerclear.errors import ConfigError
 from steerclear.evaluation.judge_error import JudgeErrors
 from steerclear.judges.base import HarmJudge, HarmScore, score_each
 from steerclear.judges.cache import CachedJudge
 from steerclear.judges.verdicts import RefusalJudge
+
+RATED_AT_ONCE = 64
+"""Answers that go to a rating judge together; what is finished is kept by so many."""
 
 Say = Callable[[str], None]
 
@@ -71,6 +75,11 @@ def harm_judge(options: JudgeOptions, say: Say) -> HarmJudge:
         from steerclear.judges.moderation import ModerationJudge
 
         return ModerationJudge(Endpoint(options.moderation.endpoint), options.moderation.text)
+    if options.rating is not None:
+        from steerclear.commands.roles import JUDGE, replies_of, role_identity
+        from steerclear.judges.rating import RatingJudge
+
+        return RatingJudge(replies_of(options.rating, JUDGE), role_identity(options.rating), RATED_AT_ONCE)
     return _classifier(options, say)
 
 

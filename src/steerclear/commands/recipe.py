@@ -7,42 +7,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from steerclear.commands.attack_options import AttacksOptions
+from steerclear.commands.judge_options import KINDS, JudgeOptions, RefusalOptions
+from steerclear.commands.model_options import ModelOptions
 from steerclear.config import Tree, build, fill_inputs, load_yaml, merge, override, parse_overrides, raise_all
 from steerclear.data.prepare import DataOptions
 from steerclear.endpoint import EndpointOptions
-from steerclear.errors import ConfigError, one_of
+from steerclear.errors import ConfigError
 from steerclear.evaluation.alpaca_eval import AlpacaEvalOptions
 from steerclear.evaluation.suites import SuiteOptions
 from steerclear.experiments.grid import SEED, check_seeds, seed_changes
 from steerclear.generation import GenerationOptions
 from steerclear.harvest.recovery import RecoveryOptions
-from steerclear.judges.options import GuardOptions, RewardOptions
-from steerclear.models import DTYPES
 from steerclear.training.collapse import CollapseGuardOptions
-
-
-@dataclass(frozen=True, kw_only=True)
-class ModelOptions:
-    """The base model, or a served one to evaluate."""
-
-    path: str = ""
-    """Folder or Hub name."""
-    dtype: str = "auto"
-    """``float32``, ``bfloat16`` or ``auto``: bfloat16 on a GPU, float32 on a CPU and wherever all weights train."""
-    adapter: str | None = None
-    """A trained adapter to evaluate instead of the run's own."""
-    endpoint: EndpointOptions | None = None
-    """A model behind an OpenAI-compatible endpoint, to evaluate in place of a local one."""
-
-    def __post_init__(self) -> None:
-        if bool(self.path) == (self.endpoint is not None):
-            raise ConfigError("path, endpoint: give one of the two: a folder or Hub name, or a served model.")
-        if self.endpoint is not None and (self.adapter is not None or self.dtype != "auto"):
-            raise ConfigError(
-                "adapter, dtype: are the server's own affair where model.endpoint is given; leave them out."
-            )
-        if self.dtype not in ("auto", *DTYPES):
-            raise ConfigError(one_of("dtype", self.dtype, ("auto", *DTYPES)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,59 +43,6 @@ class LoraOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ModerationOptions:
-    """A moderation endpoint as a judge."""
-
-    endpoint: EndpointOptions
-    """Where it is, such as ``{model: omni-moderation-2024-09-26}`` for OpenAI's."""
-    text: str = "response"
-    """``response`` (the paper's): the answer alone. ``conversation``: prompt and answer; a harmful prompt may then be flagged."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class JudgeOptions:
-    """A harmfulness judge: one of a classifier, a reward model, a guard, a moderation endpoint."""
-
-    classifier: str | None = None
-    """A classifier file that `steerclear judge fit` wrote."""
-    fit_on: str | None = None
-    """Labelled rows (prompt, response, is_safe) to fit it on where the file does not exist yet."""
-    reward: RewardOptions | None = None
-    """A sequence-classification model."""
-    guard: GuardOptions | None = None
-    """A generative guard."""
-    moderation: ModerationOptions | None = None
-    """A moderation endpoint."""
-    labelled: str | None = None
-    """Labelled rows (prompt, response, is_safe) that the judge was not fitted on: its flags are then also given corrected for the
-    errors that it makes on them."""
-
-    def __post_init__(self) -> None:
-        if len(self.kinds()) > 1:
-            raise ConfigError(f"got {' and '.join(self.kinds())}, allowed: one judge. Others go into second_opinions.")
-        if self.fit_on is not None and self.classifier is None:
-            raise ConfigError("fit_on: needs 'classifier', the file that is fitted.")
-        if self.labelled is not None and not self.kinds():
-            raise ConfigError("labelled: needs a judge, whose errors are counted on these rows.")
-        if self.labelled is not None and self.labelled == self.fit_on:
-            raise ConfigError("labelled: is fit_on too. A judge errs less on rows that it was fitted on; give others.")
-
-    def kinds(self) -> list[str]:
-        """Return which kinds of judge are named."""
-        return [kind for kind in ("classifier", "reward", "guard", "moderation") if getattr(self, kind) is not None]
-
-
-@dataclass(frozen=True, kw_only=True)
-class RefusalOptions:
-    """A fitted detector of refusals."""
-
-    model: str
-    """A file that `steerclear judge fit-refusal` wrote."""
-    fit_on: str | None = None
-    """Labelled rows (prompt, response, label) to fit it on where the file does not exist yet."""
-
-
-@dataclass(frozen=True, kw_only=True)
 class WinRateOptions:
     """Win rate of the answers to the suites of that metric, such as ``{card: alpaca_eval}``."""
 
@@ -133,7 +57,7 @@ class EvaluationOptions:
     """What is asked after training, and who judges the answers."""
 
     suites: list[SuiteOptions] = field(default_factory=list)
-    """Prompt files and cards. None: training ends without an evaluation."""
+    """Prompt files and cards. None, and no attacks: training ends without an evaluation."""
     generation: GenerationOptions = field(default_factory=GenerationOptions)
     """How the answers are decoded."""
     judge: JudgeOptions = field(default_factory=JudgeOptions)
@@ -146,6 +70,8 @@ class EvaluationOptions:
     """Folder of the scores that are kept, which runs may share one after the other. None: in the run's folder."""
     win_rate: WinRateOptions | None = None
     """Who compares answers with a reference. None: answers are only written."""
+    attacks: AttacksOptions | None = None
+    """What is tried against the safety of what was trained. ``null``: nothing."""
     every_steps: int | None = None
     """Evaluate during training too, every so many steps."""
 
@@ -154,7 +80,7 @@ class EvaluationOptions:
         if self.every_steps is not None and self.every_steps < 1:
             problems.append(f"every_steps: got {self.every_steps}, allowed: 1 or more, or null for the end only.")
         if any(not judge.kinds() for judge in self.second_opinions):
-            problems.append("second_opinions: one of them names no judge (classifier, reward, guard or moderation).")
+            problems.append(f"second_opinions: one of them names no judge ({', '.join(KINDS)}).")
         if any(judge.labelled is not None for judge in self.second_opinions):
             problems.append(
                 "second_opinions: labelled belongs to the judge that decides the verdicts; leave it out here."
@@ -166,6 +92,11 @@ class EvaluationOptions:
         ]
         if problems:
             raise ConfigError("\n".join(problems))
+
+    @property
+    def is_any(self) -> bool:
+        """Whether there is anything to evaluate."""
+        return bool(self.suites) or self.attacks is not None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from steerclear.attacks.figures import misshapen_attacks
 from steerclear.commands.runs import RunFolder
 from steerclear.errors import DataError
 from steerclear.evaluation.curve import Checkpoint
@@ -16,6 +17,9 @@ from steerclear.report.comparison import RunScores
 
 EVALUATION = "evaluation.yaml"
 """File beside the scores with the options of their evaluation. Those in a run's ``config.yaml`` are of its training."""
+
+ATTACKS = "attacks.json"
+"""File with a model's figures under attack, beside its scores."""
 
 OF = "of.txt"
 """File in a step's folder with the path of a checkpoint that lies elsewhere."""
@@ -99,7 +103,24 @@ def finished_run(name: str, folder: Path, scores: dict[str, Any]) -> RunScores:
         benign_loss=trained.get("heldout_benign_loss"),
         unsafe_rows=trained.get("rows", {}).get("unsafe"),
         seconds=trained.get("seconds"),
+        attacks=read_attacks(folder),
     )
+
+
+def read_attacks(folder: Path) -> dict[str, dict[str, Any]]:
+    """Return a model's figures under attack, attack by attack; none where it was not attacked.
+
+    Raises:
+        DataError: the file is broken, or holds something else.
+    """
+    file = folder / ATTACKS
+    if not file.is_file():
+        return {}
+    told = read_json(file)
+    wrong = misshapen_attacks(told)
+    if wrong:
+        raise DataError(f"{file}: not the figures of 'steerclear attack': {wrong}. Attack it again.")
+    return dict(told["attacks"])
 
 
 def points_of(run: RunFolder) -> list[Checkpoint]:

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from steerclear.commands.recipe import ModelOptions, Recipe
+from steerclear.commands.model_options import ModelOptions
+from steerclear.commands.recipe import Recipe
 from steerclear.commands.runs import RunFolder, model_identity
 from steerclear.errors import ConfigError
 

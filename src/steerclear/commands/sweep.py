@@ -139,7 +139,7 @@ def _write_results(cells: Sequence[Cell], output: Path, say: Say) -> None:
     runs: list[RunScores] = []
     answers: dict[str, list[tuple[Generation, Verdict]]] = {}
     for cell in cells:
-        if cell.recipe.evaluation.suites:
+        if cell.recipe.evaluation.is_any:
             runs.append(finished_run(cell.name, cell.folder, read_scores(cell.folder)))
             answers[cell.name] = read_answers(cell.folder)
     if runs:
