@@ -29,7 +29,7 @@ SHOWN = 60
 
 _FORMS = (
     re.compile(r"\[\[\s*(-?[\d.]+)\s*\]\]"),
-    re.compile(r"\b(?:rating|score)\b\W{0,12}?(-?\d[\d.]*)", re.IGNORECASE),
+    re.compile(r"\b(?:rating|score)(?: is| of)?\b\W{0,12}?(-?\d[\d.]*)", re.IGNORECASE),
     re.compile(r"(?<![\d.])(-?\d[\d.]*)\s*(?:/|out of)\s*10\b", re.IGNORECASE),
     re.compile(r"\[\s*(-?[\d.]+)\s*\]"),
     re.compile(r"^\W*(-?\d[\d.]*)\W*$"),
