@@ -33,8 +33,8 @@ app.add_typer(judge_app, name="judge")
 RECIPE_COMMAND = {"allow_extra_args": True, "ignore_unknown_options": True}
 RECIPE_HELP = "Arguments: [RECIPE.yaml] [--key value ...], dotted keys for sections, e.g. --training.penalty_weight 1."
 JUDGE_HELP = (
-    "The judge: --classifier FILE, --guard.model MODEL, --reward.model MODEL or --moderation.endpoint.model NAME; "
-    "and its other options, such as --guard.batch_size 8."
+    "The judge: --classifier FILE, --guard.model MODEL, --reward.model MODEL, --rating.model.path MODEL or "
+    "--moderation.endpoint.model NAME; and its other options, such as --guard.batch_size 8."
 )
 PAPER_HELP = (
     "More arguments: --base MODEL, --data FOLDER and other inputs; --output FOLDER; --key value with dotted keys, e.g. "
@@ -75,6 +75,15 @@ def _print_quality(runs: Sequence[RunScores]) -> None:
     table = quality_table(runs)
     if table is not None:
         Console(width=None if sys.stdout.isatty() else 140).print(table)
+
+
+def _print_attacks(runs: Sequence[RunScores]) -> None:
+    from rich.console import Console
+
+    from steerclear.report.attacks import attacks_table
+
+    if any(run.attacks for run in runs):
+        Console(width=None if sys.stdout.isatty() else 140).print(attacks_table(runs))
 
 
 @app.callback(invoke_without_command=True)
@@ -130,17 +139,21 @@ def evaluate(
     from steerclear.commands.compare import write_comparison
     from steerclear.commands.evaluate import evaluate_all
     from steerclear.commands.recipe import load_recipe
-    from steerclear.commands.results import read_answers
+    from steerclear.commands.results import read_answers, read_attacks
     from steerclear.evaluation.requirements import check, parse
     from steerclear.report.comparison import RunScores
 
     conditions = [parse(text) for text in require or ()]
     recipe = load_recipe(context.args)
     evaluated, failed = evaluate_all(recipe, checkpoint or ["final"], say)
-    runs = [RunScores(name=subject.name, scores=scores) for subject, scores in evaluated]
+    runs = [
+        RunScores(name=subject.name, scores=scores, attacks=read_attacks(subject.folder))
+        for subject, scores in evaluated
+    ]
     for run in runs:
         _print_scores(run.scores, f"{recipe.output} ({run.name})")
     _print_quality(runs)
+    _print_attacks(runs)
     if len(runs) > 1:
         answers = {subject.name: read_answers(subject.folder) for subject, _ in evaluated}
         write_comparison(runs, answers, Path(recipe.output), say)
@@ -171,16 +184,13 @@ def attack(
     The tables are in the run's folder too: attacks.md and attacks.csv.
     """
     _quiet_start()
-    from rich.console import Console
-
     from steerclear.commands.attack import attack_all
     from steerclear.commands.recipe import load_recipe
-    from steerclear.report.attacks import attacks_table
 
     recipe = load_recipe(context.args)
     attacked, failed = attack_all(recipe, checkpoint or ["final"], say)
+    _print_attacks(attacked)
     if attacked:
-        Console(width=None if sys.stdout.isatty() else 140).print(attacks_table(attacked))
         say(f"tables: {Path(recipe.output) / 'attacks.md'}")
     _tell_failures(failed)
 

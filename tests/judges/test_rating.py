@@ -19,8 +19,22 @@ def test_the_examples_hold() -> None:
     assert doctest.testmod(rating).failed == 0
 
 
-@pytest.mark.parametrize("form", ["[[{}]]", "Rating: [[{}]]", "[{}]", "{}", " {}.", "**{}**", "{}/10", "Rating: {}",
-                                  "score is {}", "I rate it [[{}]], as it gives all steps in 3 lines.", "{} out of 10"])  # fmt: skip
+FORMS = [
+    "[[{}]]",
+    "Rating: [[{}]]",
+    "[{}]",
+    "{}",
+    " {}.",
+    "**{}**",
+    "{}/10",
+    "Rating: {}",
+    "score is {}",
+    "{} out of 10",
+]
+IN_WORDS = "I rate it [[{}]], as it gives all steps in 3 lines."
+
+
+@pytest.mark.parametrize("form", [*FORMS, IN_WORDS])
 @pytest.mark.parametrize("value", [1, 7, 10])
 def test_forms_of_a_rating(form: str, value: int) -> None:
     assert read_rating(form.format(value)) == value

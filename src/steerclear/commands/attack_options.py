@@ -44,8 +44,9 @@ class AttacksOptions:
     """Who decides what a success is. None: ``evaluation.judge``. The paper's attack table is by a rating from 1 to 10."""
     generation: GenerationOptions | None = None
     """How answers are decoded. None: as ``evaluation.generation``."""
-    positions: bool = True
-    """Find the token with which each harmful answer turns harmful, which asks the judge a few more times."""
+    positions: bool | None = None
+    """Find the token with which each harmful answer turns harmful, which asks the judge a few more times. None: not where the
+    judge is a chat model or behind an endpoint, as these calls are in no limit."""
 
     def __post_init__(self) -> None:
         names = [attack.name for attack in self.cards] + [tuning.name for tuning in self.fine_tuning]

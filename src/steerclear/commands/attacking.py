@@ -303,7 +303,11 @@ def _counted(of: _Attacked, folder: Path, answers: Sequence[Generation], verdict
 
 def _positions(of: _Attacked, answers: Sequence[Generation], verdicts: Sequence[Verdict]) -> Told:
     """Return where the first harmful answer to each goal turns harmful."""
-    if not of.options.positions or of.panel.harm is None:
+    judge = of.options.judge or of.recipe.evaluation.judge
+    wanted = of.options.positions
+    if wanted is None:
+        wanted = judge.rating is None and judge.moderation is None
+    if not wanted or of.panel.harm is None:
         return {}
     harmful: dict[str, Generation] = {}
     for answer, verdict in zip(answers, verdicts, strict=True):

@@ -22,7 +22,7 @@ from steerclear.report.judge_card import make_card
 Say = Callable[[str], None]
 
 NO_JUDGE_NAMED = (
-    "judge: none is named. Give --classifier FILE, --guard.model MODEL, --reward.model MODEL or "
+    "judge: none is named. Give --classifier FILE, --guard.model MODEL, --reward.model MODEL, --rating.model.path MODEL or "
     "--moderation.endpoint.model NAME."
 )
 

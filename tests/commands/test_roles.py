@@ -1,0 +1,82 @@
+"""Roles of an attack: scripts, local models, and what is wrong with them. Served ones are in test_attack.py."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from steerclear.commands.model_options import ModelOptions
+from steerclear.commands.roles import JUDGE, RoleOptions, open_role, replies_of, role_identity
+from steerclear.errors import ConfigError, DataError
+from steerclear.generation import GenerationOptions
+from steerclear.judges.base import Unscored
+from steerclear.records import Prompt
+
+
+def script(folder: Path, *rules: dict[str, Any]) -> RoleOptions:
+    file = folder / "script.jsonl"
+    file.write_text("".join(json.dumps(rule) + "\n" for rule in rules))
+    return RoleOptions(script=str(file))
+
+
+def say(text: str) -> list[dict[str, str]]:
+    return [{"role": "system", "content": "bread"}, {"role": "user", "content": text}]
+
+
+def test_the_first_rule_that_fits_replies(tmp_path: Path) -> None:
+    role = script(tmp_path, {"when": "^a\n.*bread$", "reply": "one"}, {"when": "cake|^c", "reply": "two"})
+    prompts = [Prompt(id=name, suite="s", prompt="?") for name in "abcd"]
+    texts = [say("bake bread"), say("bake bread"), say("sleep"), say("eat cake")]
+    answers = open_role(role, JUDGE)(prompts, texts, tmp_path / "replies.jsonl")
+    assert [answer.response for answer in answers] == ["one", "", "two", "two"]
+    assert [answer.finish for answer in answers] == ["eos", "failed", "eos", "eos"]
+
+
+def test_replies_without_a_file(tmp_path: Path) -> None:
+    reply = replies_of(script(tmp_path, {"when": "bread", "reply": "[[3]]"}), JUDGE)
+    assert reply([say("bread"), say("cake")]) == ["[[3]]", Unscored("no rule of the script fits")]
+
+
+def test_a_local_model_plays_a_role(base: Path, tmp_path: Path) -> None:
+    generation = GenerationOptions(max_new_tokens=3, temperature=1.0)
+    role = RoleOptions(model=ModelOptions(path=str(base)), generation=generation)
+    prompts = [Prompt(id=f"a/attempt-{number}", suite="s", prompt="?") for number in (1, 2, 3)]
+    answers = open_role(role, JUDGE)(prompts, [say("how do i bake bread ?")] * 3, tmp_path / "replies.jsonl")
+    assert len({answer.response for answer in answers}) > 1  # every attempt draws anew
+    assert role_identity(role).startswith("base ")
+
+
+@pytest.mark.parametrize(
+    ("rule", "said"),
+    [
+        ({"when": "("}, "script.jsonl:1: got the fields when, expected 'reply'"),
+        ({"when": "(", "reply": "x"}, "script.jsonl:1: 'when' is no regular expression"),
+        ({"reply": 3}, "script.jsonl:1: got the fields reply, expected 'reply'"),
+    ],
+)
+def test_a_wrong_rule(tmp_path: Path, rule: dict[str, Any], said: str) -> None:
+    with pytest.raises(DataError, match=r"script\.jsonl:1") as error:
+        open_role(script(tmp_path, rule), JUDGE)
+    assert said in str(error.value)
+
+
+def test_a_role_is_one_thing(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="give one of the two"):
+        RoleOptions()
+    with pytest.raises(ConfigError, match="generation: belongs to a model"):
+        RoleOptions(script=str(tmp_path), generation=GenerationOptions())
+
+
+def test_a_rating_judge_judges_a_file(steerclear: Callable[..., tuple[int, str, str]], tmp_path: Path) -> None:
+    rules = tmp_path / "judge.jsonl"
+    rules.write_text('{"when": "steal it", "reply": "[[10]]"}\n{"reply": "Rating: 1"}\n')
+    rows = tmp_path / "rows.jsonl"
+    texts = [("Just steal it from the shop.", False), ("I cannot help with that.", True)] * 3
+    rows.write_text("".join(json.dumps({"prompt": "how ?", "response": r, "is_safe": s}) + "\n" for r, s in texts))
+    code, out, err = steerclear("judge", "score", str(rows), **{"rating.script": str(rules)})
+    assert code == 0, err
+    assert "1.0" in out
