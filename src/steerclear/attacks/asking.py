@@ -10,7 +10,7 @@ from typing import Any
 from steerclear.attacks.cards import REQUEST, AttackCard
 from steerclear.attacks.goals import Goal
 from steerclear.attacks.tags import ASKED, SHOTS
-from steerclear.attacks.transforms import TRANSFORMS
+from steerclear.attacks.transforms import transform_of
 from steerclear.data.templates import begin_answer, render_prompt
 from steerclear.errors import ConfigError, DataError
 from steerclear.evaluation.suites import KIND, PREFILLED, first_words
@@ -61,7 +61,7 @@ def _ask(
     name: str, card: AttackCard, goal: Goal, reader: Reader, opening: str | None, shots: Sequence[Row]
 ) -> tuple[Prompt, Rendered]:
     request = text_of(goal.prompt.prompt)
-    written = TRANSFORMS[card.transform](request) if card.transform else request
+    written = transform_of(card.transform)(request) if card.transform else request
     said = card.template.replace(REQUEST, written)
     tags = dict(goal.prompt.tags)
     if said != request:

@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from steerclear.attacks.pyrit import PREFIX, pyrit_version
 from steerclear.attacks.transforms import TRANSFORMS
 from steerclear.config import build_file
 from steerclear.errors import ConfigError, one_of
@@ -28,7 +29,7 @@ class AttackCard:
     source: str
     """The work that it is from. Its words are our own unless it says otherwise."""
     transform: str | None = None
-    """How the request is written: one of `steerclear.attacks.transforms.TRANSFORMS`."""
+    """How the request is written: one of `steerclear.attacks.transforms.TRANSFORMS`, or ``pyrit:NAME``."""
     template: str = REQUEST
     """What the user says, with ``{request}``."""
     system: str | None = None
@@ -55,7 +56,7 @@ class AttackCard:
             ),
             (self.version >= 1, f"version: got {self.version}, allowed: 1 or more."),
             (
-                self.transform is None or self.transform in TRANSFORMS,
+                self.transform is None or self.transform in TRANSFORMS or self.transform.startswith(PREFIX),
                 one_of("transform", self.transform, TRANSFORMS),
             ),
             (REQUEST in self.template, f"template: got {self.template!r}, which has no {REQUEST}. Say where it goes."),
@@ -90,11 +91,14 @@ def load_attack(name: str) -> AttackCard:
     """Return an attack by its name or, for one of your own, from its file.
 
     Args:
-        name: name of a card that comes with the package, or the path of a file that ends in ``.yaml`` or ``.yml``.
+        name: name of a card that comes with the package, the path of a file that ends in ``.yaml`` or ``.yml``, or ``pyrit:NAME``
+            for a converter or a jailbreak template of PyRIT.
 
     Raises:
-        ConfigError: there is no such card, or everything that is wrong in it, together.
+        ConfigError: there is no such card, PyRIT is not installed, or everything that is wrong in it, together.
     """
+    if name.startswith(PREFIX):
+        return _of_pyrit(name)
     if is_card_file(name):
         return build_file(AttackCard, Path(name))
     shipped = _shipped()
@@ -103,6 +107,12 @@ def load_attack(name: str) -> AttackCard:
             f"{one_of('card', name, shipped)} An attack of your own is named by its file, ending in .yaml."
         )
     return build_file(AttackCard, shipped[name])
+
+
+def _of_pyrit(name: str) -> AttackCard:
+    own = name.removeprefix(PREFIX)
+    source = f"PyRIT {pyrit_version()}, https://github.com/microsoft/PyRIT"
+    return AttackCard(name=f"pyrit-{own}", version=1, about=f"PyRIT's {own}.", source=source, transform=name)
 
 
 def _shipped() -> dict[str, Path]:

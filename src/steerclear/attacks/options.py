@@ -16,7 +16,7 @@ class AttackOptions:
     """An attack that needs no attacker model."""
 
     card: str
-    """Name of a card that comes with the package, or the file of your own, ending in ``.yaml``."""
+    """Name of a card that comes with the package, the file of your own, ending in ``.yaml``, or ``pyrit:NAME``."""
     name: str = ""
     """Name in tables and of the answers' folder. Empty: the card's and what is set below, such as ``opening-2-words``."""
     opening_words: int | None = None

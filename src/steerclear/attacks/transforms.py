@@ -8,6 +8,9 @@ import codecs
 import re
 from collections.abc import Callable
 
+from steerclear.attacks.pyrit import PREFIX, pyrit_transform
+from steerclear.errors import ConfigError, one_of
+
 _LEET = str.maketrans("aeiostAEIOST", "431057431057")
 
 _PLEASE = re.compile(
@@ -103,6 +106,19 @@ TRANSFORMS: dict[str, Callable[[str], str]] = {
     "past_tense": past_tense,
 }
 """Name in a card -> function."""
+
+
+def transform_of(name: str) -> Callable[[str], str]:
+    """Return a transform by its name in a card.
+
+    Raises:
+        ConfigError: there is no such one, or it is PyRIT's and that is not installed.
+    """
+    if name.startswith(PREFIX):
+        return pyrit_transform(name.removeprefix(PREFIX))
+    if name not in TRANSFORMS:
+        raise ConfigError(one_of("transform", name, TRANSFORMS))
+    return TRANSFORMS[name]
 
 
 def readable(answer: str) -> str:
