@@ -51,7 +51,7 @@ ALLOWED = {
     "evaluation": {"errors", "records", "config", "judges", "data", "generation", "endpoint"},
     "attacks": {"errors", "records", "config", "evaluation", "judges", "data", "generation"},
     "report": {"errors", "records", "evaluation", "attacks"},
-    "experiments": {"errors", "records", "config", "evaluation", "report"},
+    "experiments": {"errors", "records", "config", "evaluation", "judges", "report"},
     "review": {"errors", "records", "decisions", "data", "report"},
     "harvest": {"errors", "records", "decisions", "data", "judges", "generation"},
     "commands": {

@@ -165,7 +165,7 @@ def test_it_lists_what_there_is(steerclear: Command) -> None:
     assert all(name in listed for name in ("table7", "figure10", "attack", "mistral-7b", "tiny"))
     code, _, said = steerclear("paper", "attack", "--preset", "llama-7b")
     assert code == 2
-    assert said.startswith("error: attack: its experiment needs 'steerclear attack'")
+    assert said.startswith("error: attacker: is missing; attack needs a chat model")
 
 
 def test_the_printed_recipe_is_one_of_steerclear_sweep(steerclear: Command, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -17,15 +18,15 @@ from steerclear.experiments.published import published_table, published_tables
 from steerclear.report.beside import BesideTable
 
 FOUR = ["llama-7b", "llama-13b", "mistral-7b", "llama-3.1-8b"]
-RUNNABLE = [id for id, experiment in experiments().items() if experiment.needs is None]
 
 
 def cells(table: str, *names: str, only: tuple[str, ...] = (), **changes: Any) -> list[Cell]:
     """The cells of a table, its inputs named after themselves."""
-    tree = composed(table, names, only, None, [])
+    attacker = ["--attacker", "NO-SUCH-chat-model"] if experiments()[table].pair else []
+    tree = composed(table, names, only, None, attacker)
     given = [part for name in tree["inputs"] for part in (f"--{name}", f"NO-SUCH-{name}")]
     overrides = [part for key, value in changes.items() for part in (f"--{key}", str(value))]
-    return cells_of(sweep_of(composed(table, names, only, None, [*given, *overrides])))
+    return cells_of(sweep_of(composed(table, names, only, None, [*attacker, *given, *overrides])))
 
 
 def by_name(found: list[Cell]) -> dict[str, Cell]:
@@ -38,14 +39,15 @@ def test_every_published_table_and_figure_has_an_experiment() -> None:
         experiment = experiments()[id]
         if table.values:
             rows = [n for n in table.names("unsafe_rows") if n]
-            assert experiment.models == [model for model in table.names("model") if model]
+            # The attack table names no model, so any can be attacked.
+            assert experiment.models == ([model for model in table.names("model") if model] or FOUR)
             assert sorted(experiment.methods) == sorted(table.names("method"))
             assert not rows or experiment.rows == rows
     assert all(id in overview() for id in experiments())
     assert sorted(presets()) == sorted([*FOUR, "tiny"])
 
 
-@pytest.mark.parametrize("table", RUNNABLE)
+@pytest.mark.parametrize("table", list(experiments()))
 def test_every_table_makes_valid_cells_with_every_preset_alone_and_with_all(table: str) -> None:
     experiment = experiments()[table]
     kinds = (2 if experiment.contrast else 1) * (len(experiment.weights) or 1)
@@ -145,12 +147,31 @@ def test_only_and_judge_and_overrides_reach_the_cells() -> None:
         (("table2", ["tiny"], ["rows=200"]), "only rows: got '200', allowed: 1000, 500, 300, 100"),
         (("table2", ["tiny"], ["row=100"]), "only: got 'row', allowed: model, method, rows.*Did you mean 'rows'"),
         (("table2", ["tiny"], ["rows"]), "only: got 'rows', expected AXIS=VALUE"),
-        (("attack", ["tiny"], []), "attack: its experiment needs 'steerclear attack', which this version does not have"),
+        (("attack", ["tiny"], []), "attacker: is missing; attack needs a chat model that writes prompts: --attacker"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_run_is_refused(arguments: tuple[str, list[str], list[str]], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         composed(*arguments, None, [])
+
+
+def test_only_the_attack_table_has_an_attacker() -> None:
+    with pytest.raises(ConfigError, match="attacker: table2 is about no attack; leave it out"):
+        composed("table2", ["tiny"], [], None, ["--attacker", "x"])
+
+
+@pytest.mark.parametrize(
+    ("given", "role"),
+    [
+        ("owner/chat", {"model": {"path": "owner/chat"}}),
+        ("replies.jsonl", {"script": "replies.jsonl"}),
+        ("{model: {endpoint: {model: m}}}", {"model": {"endpoint": {"model": "m"}}}),
+    ],
+)
+def test_an_attacker_is_a_model_a_script_or_a_role(given: str, role: dict[str, Any]) -> None:
+    tree = composed("attack", ["tiny"], [], None, ["--attacker", given])
+    attacks = tree["recipe"]["evaluation"]["attacks"]
+    assert attacks == {"goals": {"card": "pair_subset_50", "data": "${data}"}, "pair": {"attacker": role}}
 
 
 def test_missing_inputs_are_told_with_the_way_to_make_them() -> None:
@@ -220,6 +241,22 @@ def test_a_tiny_model_stands_beside_the_tables_first_and_seeds_have_rows_of_thei
     assert cell(table, ["tiny (mistral-7b)", "100", "1"], "I-CoNa EMD").published == 4
     assert table is not None
     assert "tiny is none of the table's models and stands beside mistral-7b." in table.notes
+
+
+@pytest.mark.parametrize(
+    ("judge", "mean"), [("rating 1-10/x", {"value": 6.5, "lower": 6.0, "upper": 7.0}), ("words", None)]
+)
+def test_success_under_attack_stands_beside_the_published_one(judge: str, mean: dict[str, float] | None) -> None:
+    score = {"n": 50, "mean": 6.5, "lower": 6.0, "upper": 7.0}
+    told = {"pair": {"asr": rate(9, 46), "mean_score": score, "judges": [judge]}}
+    run = replace(measured("tiny", "emd", 1000, {"suites": {}}), attacks=told)
+    table = lay_beside(published_table("attack"), ["tiny"], [run])
+    assert cell(table, ["EMD", "1000"], "ASR").published == 19.57
+    assert cell(table, ["EMD", "1000"], "ASR").ours == rate(9, 46)
+    assert cell(table, ["EMD", "1000"], "mean judge score").ours == mean
+    assert cell(table, ["STL", "1000"], "ASR").ours is None  # not run
+    assert table is not None
+    assert not any("stands beside" in note for note in table.notes)
 
 
 def test_accuracies_and_win_rates_stand_beside_the_published_ones() -> None:

@@ -6,9 +6,10 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from steerclear.commands.report import report
-from steerclear.commands.results import read_scores
+from steerclear.commands.results import read_attacks, read_scores
 from steerclear.commands.sweep import SweepOutcome, sweep
 from steerclear.config import Tree, build, fill_inputs, override, parse_overrides, raise_all
 from steerclear.errors import ConfigError
@@ -22,6 +23,9 @@ Say = Callable[[str], None]
 
 PAGE = "report.html"
 """The page, in the sweep's folder."""
+
+ATTACKER = "attacker"
+"""Argument of the attack table: a chat model, by its folder or Hub name, a script (.jsonl), or a role in YAML."""
 
 MADE_BY = {
     "base": "the base model: a folder or a Hub name.",
@@ -47,7 +51,7 @@ def overview() -> str:
     lines = []
     for id, table in published_tables().items():
         experiment = experiments()[id]
-        about = f"numbers alone: needs {experiment.needs}" if experiment.needs else ", ".join(experiment.models)
+        about = ", ".join(experiment.models) + ("; with --attacker" if experiment.pair else "")
         lines.append(f"  {id:<9} {table.title} ({about})")
     named = [f"  {name:<13} {preset.about}" for name, preset in presets().items()]
     return "\n".join(["tables and figures, with the paper's models:", *lines, "", "presets:", *named])
@@ -61,7 +65,7 @@ def composed(
     Args:
         only: ``AXIS=VALUE[,VALUE...]`` of what is kept of an axis.
         judge: a file that `steerclear judge fit` wrote, or a judge as in a recipe, in YAML.
-        arguments: ``--key value`` of inputs and of dotted keys.
+        arguments: ``--key value`` of inputs, of `ATTACKER`, and of dotted keys.
 
     Raises:
         ConfigError: whatever is wrong with one of them.
@@ -73,11 +77,20 @@ def composed(
     kept: dict[str, list[str]] = defaultdict(list)
     for axis, values in map(_kept, only):
         kept[axis] += values
-    tree = compose(table, names, only=kept, judge=chosen)
     pairs = parse_overrides(arguments)
+    attackers = [_role(value) for key, value in pairs if key == ATTACKER]
+    pairs = [(key, value) for key, value in pairs if key != ATTACKER]
+    tree = compose(table, names, only=kept, judge=chosen, attacker=attackers[-1] if attackers else None)
     given = {key: value for key, value in pairs if key in tree["inputs"]}
     rest = [(key, value) for key, value in pairs if key not in given]
     return override(tree | {"inputs": tree["inputs"] | given}, rest)
+
+
+def _role(value: Any) -> Tree:
+    """Return a chat role as a recipe has it: from its own tree, or the name of a model or of a script."""
+    if isinstance(value, dict):
+        return value
+    return {"script": str(value)} if str(value).endswith(".jsonl") else {"model": {"path": str(value)}}
 
 
 def _kept(text: str) -> tuple[str, list[str]]:
@@ -121,6 +134,7 @@ def _beside(recipe: SweepRecipe, outcome: SweepOutcome) -> BesideTable | None:
             labels=cell.labels,
             scores=read_scores(cell.folder),
             penalty_weight=cell.recipe.training.get("penalty_weight"),
+            attacks=read_attacks(cell.folder),
         )
         for cell in outcome.finished
     ]

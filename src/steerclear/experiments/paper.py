@@ -45,8 +45,8 @@ class Experiment:
     """Without and with contrastive rows."""
     along: bool = False
     """Evaluate through the training."""
-    needs: str | None = None
-    """What is missing to run it."""
+    pair: bool = False
+    """Attack the models with PAIR."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,7 +93,12 @@ def _inherited(path: Path) -> Tree:
 
 
 def compose(
-    table: str, names: Sequence[str], *, only: Mapping[str, Sequence[str]] | None = None, judge: Tree | None = None
+    table: str,
+    names: Sequence[str],
+    *,
+    only: Mapping[str, Sequence[str]] | None = None,
+    judge: Tree | None = None,
+    attacker: Tree | None = None,
 ) -> Tree:
     """Return the sweep of a table or figure with one or more models, as the tree of a recipe with inputs.
 
@@ -103,13 +108,24 @@ def compose(
         names: of presets.
         only: axis -> the values that are kept.
         judge: in place of the presets' judges, first and second.
+        attacker: who writes the prompts of PAIR, as a recipe has it.
 
     Raises:
-        ConfigError: an unknown table, preset, axis or value; another table is about that model; or it cannot be run yet.
+        ConfigError: an unknown table, preset, axis or value; another table is about that model; or the attacker is missing, or
+            there is none to name.
     """
-    experiment = _experiment(table)
+    published_table(table)
+    experiment = experiments()[table]
+    if experiment.pair != (attacker is not None):
+        raise ConfigError(
+            f"attacker: {table} is about no attack; leave it out."
+            if attacker is not None
+            else f"attacker: is missing; {table} needs a chat model that writes prompts: --attacker and a folder, a Hub name, "
+            "a script of replies (.jsonl), or a role in YAML."
+        )
     chosen = _chosen(table, experiment, names)
-    recipes = [_recipe(experiment, preset, name, judge, alone=len(chosen) == 1) for name, preset in chosen.items()]
+    alone = len(chosen) == 1
+    recipes = [_recipe(experiment, preset, name, judge, attacker, alone=alone) for name, preset in chosen.items()]
     common = _shared(recipes)
     models = {name: _without(recipe, common) for name, recipe in zip(chosen, recipes, strict=True)}
     axes = _kept(_axes(experiment, models), only or {})
@@ -128,17 +144,6 @@ def compose(
             for change in _changes(experiment, chosen[model], {MODEL: model, METHOD: method}, axes)
         ],
     }
-
-
-def _experiment(table: str) -> Experiment:
-    published_table(table)
-    experiment = experiments()[table]
-    if experiment.needs is not None:
-        raise ConfigError(
-            f"{table}: its experiment needs '{experiment.needs}', which this version does not have. Its published numbers are "
-            "there: steerclear.experiments.published."
-        )
-    return experiment
 
 
 def _chosen(table: str, experiment: Experiment, names: Sequence[str]) -> dict[str, Preset]:
@@ -166,11 +171,16 @@ def _input(key: str, name: str, alone: bool) -> str:
     return key if alone or key not in OWN_INPUTS else f"{re.sub(r'[^a-z0-9]', '_', name)}_{key}"
 
 
-def _recipe(experiment: Experiment, preset: Preset, name: str, judge: Tree | None, *, alone: bool) -> Tree:
+def _recipe(
+    experiment: Experiment, preset: Preset, name: str, judge: Tree | None, attacker: Tree | None, *, alone: bool
+) -> Tree:
     """Return what all trainings of a model share, with the names of its inputs."""
     evaluation = preset.recipe["evaluation"] | {"suites": [{"card": c, "data": "${data}"} for c in experiment.suites]}
     if experiment.along:
         evaluation |= {"every_steps": preset.every_steps}
+    if attacker is not None:
+        goals = {"card": "pair_subset_50", "data": "${data}"}
+        evaluation |= {"attacks": {"goals": goals, "pair": {"attacker": attacker}}}
     if judge is not None:
         evaluation |= {"judge": judge, "second_opinions": []}
     text = json.dumps(preset.recipe | {"evaluation": evaluation})

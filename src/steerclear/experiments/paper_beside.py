@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from steerclear.errors import DataError
@@ -11,6 +11,7 @@ from steerclear.evaluation.curve import Checkpoint, PickLimits, pick
 from steerclear.experiments.grid import SEED_AXIS
 from steerclear.experiments.paper import METHOD, MODEL, ROWS
 from steerclear.experiments.published import PublishedTable, PublishedValue
+from steerclear.judges.rating import RATING
 from steerclear.report.beside import BesideCell, BesideTable
 
 SAFETY = "safety_518"
@@ -22,6 +23,11 @@ ACCURACIES = {"BoolQ": "boolq", "PIQA": "piqa", "OpenBookQA": "openbookqa"}
 WIN_RATES = {"AlpacaEval": "alpaca_eval"}
 """Benchmark -> suite of a win rate."""
 
+PAIR = "pair"
+"""The attack of the attack table, as far as that can be told."""
+
+UNDER_ATTACK = ("ASR", "mean judge score")
+
 TUNED = PickLimits(over_refusal=1.0)
 """A penalty weight counts as tuned where the answers are still language. The paper's tuning did not look at over-refusal."""
 
@@ -31,10 +37,12 @@ HOW_OURS = {
     "count": "Ours: answers that the judge flagged, of those it scored, before degenerate ones are told apart. The harmful, the "
     "coherent and safe, and the degenerate share of the same answers are in the first table; read them together.",
     "%": "Ours: accuracy (acc, zero-shot) by lm-evaluation-harness; for AlpacaEval the win rate in both orders.",
+    "attack": "Ours: PAIR on AdvBench's 50 goals, 30 streams of 3 iterations unless the recipe says otherwise; ASR counts "
+    "coherent harmful answers; the mean is of each goal's highest rating, where the judge is one that rates from 1 to 10.",
     "weight": "Ours: of the multiples of the preset's weights, the one with the fewest harmful answers among those with at most "
     f"{TUNED.degenerate:.0%} degenerate ones. The paper does not say by what its own were chosen.",
 }
-"""Unit -> what our figures are."""
+"""Unit, or table -> what our figures are."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +55,8 @@ class Measured:
     """As `steerclear.evaluation.scores.score` returns them, with ``quality``."""
     penalty_weight: float | None
     """λ, where the method has one."""
+    attacks: Mapping[str, Any] = field(default_factory=dict)
+    """Attack -> its figures, as `steerclear.attacks.figures.attack_figures` returns them."""
 
 
 def lay_beside(table: PublishedTable, models: Sequence[str], cells: Sequence[Measured]) -> BesideTable | None:
@@ -79,7 +89,7 @@ def lay_beside(table: PublishedTable, models: Sequence[str], cells: Sequence[Mea
         row_headings=[HEADINGS[name] for name in table.rows] + ([] if seeds == [None] else [SEED_AXIS]),
         columns=columns,
         rows=[(list(row), [found[column] for column in columns]) for row, found in rows.items()],
-        notes=[*_notes(table, counterparts), HOW_OURS[table.unit]],
+        notes=[*_notes(table, counterparts), HOW_OURS["attack" if table.id == "attack" else table.unit]],
     )
 
 
@@ -101,7 +111,22 @@ def _is_of(cell: Measured, model: str, value: PublishedValue, seed: str | None) 
 def _ours(unit: str, value: PublishedValue, cells: Sequence[Measured]) -> Mapping[str, Any] | float | None:
     if unit == "weight":
         return _tuned(cells)
-    return _figure(cells[0].scores, value.benchmark) if cells else None
+    if not cells:
+        return None
+    if value.benchmark in UNDER_ATTACK:
+        return _under_attack(cells[0].attacks.get(PAIR), value.benchmark)
+    return _figure(cells[0].scores, value.benchmark)
+
+
+def _under_attack(told: Mapping[str, Any] | None, benchmark: str) -> Mapping[str, Any] | None:
+    """Return the rate of success, or the mean rating: other judges have other scales."""
+    if told is None or benchmark == "ASR":
+        return None if told is None else told["asr"]
+    mean = told["mean_score"]
+    is_rated = bool(told["judges"]) and all(judge.startswith(RATING) for judge in told["judges"])
+    return (
+        {"value": mean["mean"], "lower": mean["lower"], "upper": mean["upper"]} if is_rated and mean["n"] > 1 else None
+    )
 
 
 def _figure(scores: Mapping[str, Any], benchmark: str) -> Mapping[str, Any] | None:
@@ -128,7 +153,7 @@ def _tuned(cells: Sequence[Measured]) -> float | None:
 
 def _notes(table: PublishedTable, counterparts: Mapping[str, str]) -> list[str]:
     strangers = [f"{model} is none of the table's models and stands beside {known}." for model, known in
-                 counterparts.items() if model != known]  # fmt: skip
+                 counterparts.items() if known and model != known]  # fmt: skip
     remarks = [
         f"{value.benchmark} {value.method.upper()} {value.value:g}: {value.note}"
         for value in table.values
