@@ -110,6 +110,13 @@ def test_models_are_attacked_side_by_side_and_continued(
     assert "arXiv:2310.03693" in table
     rows = list(csv.DictReader((run / "attacks.csv").read_text().splitlines()))
     assert {(row["run"], row["attack"]) for row in rows} == {(run, name) for run in ("base", "final") for name in names}
+    # They are runs of a report, although neither has scores.
+    code, _, err = steerclear("report", str(run), output=str(tmp_path / "report.html"))
+    assert code == 0, err
+    page = (tmp_path / "report.html").read_text()
+    assert "Under attack" in page
+    assert '"attacks":["direct","opening-2-words"' in page
+    assert "Under attack" in (tmp_path / "report.md").read_text()
     # A kill in the middle: one file is half, the last attack is not counted; the same command mends both and asks no more.
     answers = folder / "base64" / "answers.jsonl"
     whole, before = answers.read_text(), (folder / "direct" / "answers.jsonl.meta.json").stat().st_mtime_ns

@@ -16,6 +16,7 @@ from steerclear.commands.cell_status import DONE, FAILED
 from steerclear.commands.report_settings import objective_of, settings_of
 from steerclear.commands.results import (
     finished_run,
+    has_figures,
     is_evaluated,
     points_of,
     read_answers,
@@ -24,6 +25,7 @@ from steerclear.commands.results import (
 )
 from steerclear.commands.runs import RECORD, RunFolder
 from steerclear.errors import ConfigError, DataError, SteerClearError
+from steerclear.evaluation.scores import score
 from steerclear.experiments.grid import SEED, SEED_AXIS
 from steerclear.records import read_jsonl
 from steerclear.report.attacks import attack_rows
@@ -106,14 +108,14 @@ def _found_in(folder: Path) -> Iterator[Found]:
         raise ConfigError(f"{folder}: is no folder. Give folders of runs, sweeps or comparisons.")
     if (folder / "cells").is_dir():
         yield from _cells(folder)
-    elif _is_run(folder) or is_evaluated(folder / "base"):
+    elif _is_run(folder) or any(map(has_figures, [folder / "base", *folder.glob("of-*")])):
         yield from _run_with_others(folder)
     else:
         below = list(_below(folder, folder, DEPTH))
         if not below:
             raise ConfigError(
-                f"{folder}: has no run (no scores.json, {RECORD} or cells). Give a folder of 'steerclear train', 'evaluate', "
-                "'compare' or 'sweep'."
+                f"{folder}: has no run (no scores.json, attacks.json, {RECORD} or cells). Give a folder of 'steerclear train', "
+                "'evaluate', 'attack', 'compare' or 'sweep'."
             )
         yield from below
 
@@ -135,12 +137,12 @@ def _cells(folder: Path) -> Iterator[Found]:
 
 def _run_with_others(folder: Path) -> Iterator[Found]:
     name = folder.resolve().name
-    if is_evaluated(folder / "base"):
+    if has_figures(folder / "base"):
         yield Found("base", folder / "base")
     if _is_run(folder):
         yield Found(name, folder)
     for other in sorted(folder.glob("of-*")):
-        if is_evaluated(other):
+        if has_figures(other):
             yield Found(other.name[3:], other)
 
 
@@ -157,7 +159,7 @@ def _below(folder: Path, top: Path, depth: int) -> Iterator[Found]:
 
 
 def _is_run(folder: Path) -> bool:
-    return is_evaluated(folder) or (folder / RECORD).is_file()
+    return has_figures(folder) or (folder / RECORD).is_file()
 
 
 def _named(found: Sequence[tuple[Path, Sequence[Found]]]) -> list[Found]:
@@ -185,7 +187,7 @@ def _missing(folder: Path) -> str | None:
         return f"failed: {status.get('error')}"
     if stage != DONE:
         return f"not done yet: {stage}"
-    if is_evaluated(folder):
+    if has_figures(folder):
         return None
     trained = "train" in RunFolder(folder).record().get("stages", {})
     return "trained, but not evaluated" if trained else "the training is not finished"
@@ -193,7 +195,8 @@ def _missing(folder: Path) -> str | None:
 
 def _run_data(run: Found) -> RunData:
     folder = RunFolder(run.folder)
-    record, scores = folder.record(), read_scores(run.folder)
+    record, whole = folder.record(), is_evaluated(run.folder)
+    scores = read_scores(run.folder) if whole else score([])
     trained = "train" in record.get("stages", {})
     figures = finished_run(visible(run.name), run.folder, scores)
     for told in (extra_columns, quality_rows, opinion_rows, attack_rows):
@@ -210,7 +213,7 @@ def _run_data(run: Found) -> RunData:
         end=folder.step(),
         picked=_picked(run.folder),
         log=[entry for _, entry in _log(run.folder)],
-        answers=read_answers(run.folder),
+        answers=read_answers(run.folder) if whole else [],
         correct=_correct(run.folder, scores),
         heldout=_heldout(run.folder),
         settings={visible(name): visible(value) for name, value in settings_of(folder).items()},

@@ -44,6 +44,11 @@ def is_evaluated(folder: Path) -> bool:
     return (folder / "scores.json").is_file()
 
 
+def has_figures(folder: Path) -> bool:
+    """Return whether there is anything to tell of a model: scores, or figures under attack alone."""
+    return is_evaluated(folder) or (folder / ATTACKS).is_file()
+
+
 def read_scores(folder: Path) -> dict[str, Any]:
     """Return the scores of an evaluated model.
 

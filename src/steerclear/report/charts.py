@@ -117,6 +117,18 @@ def losses(runs: Sequence[RunData]) -> dict[str, Any]:
     return {"terms": {name: title for name, title in LOSSES.items() if name in terms}, "runs": found}
 
 
+def attacked(runs: Sequence[RunData]) -> dict[str, Any]:
+    """Return ``{"attacks": [name, ...], "runs": [{"run", "points": [[place of attack, [rate, lower, upper]], ...]}]}``."""
+    names = list(dict.fromkeys(name for run in runs for name in run.figures.attacks))
+    shown = []
+    for place, run in enumerate(runs):
+        rates = [(at, run.figures.attacks[name]["asr"]) for at, name in enumerate(names) if name in run.figures.attacks]
+        points = [[at, [rate["rate"], rate["lower"], rate["upper"]]] for at, rate in rates if rate["rate"] is not None]
+        if points:
+            shown.append({"run": place, "points": points})
+    return {"attacks": [visible(name) for name in names], "runs": shown}
+
+
 def efficiency_chart(lines: Mapping[str, Sequence[Configuration]]) -> dict[str, Any]:
     """Return ``{"benchmarks": [...], "lines": [{"name", "points": {place of benchmark: [point, ...]}}]}``.
 

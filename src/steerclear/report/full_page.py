@@ -18,7 +18,15 @@ from plotly.offline import get_plotlyjs
 from steerclear.evaluation.scores import cell_text
 from steerclear.report import charts
 from steerclear.report.answers import packed_answers
-from steerclear.report.attacks import attack_rows
+from steerclear.report.attacks import (
+    ABOUT,
+    attack_judges,
+    attack_rows,
+    attack_tests,
+    category_rows,
+    pair_rows,
+    source_rows,
+)
 from steerclear.report.beside import BesideTable, ours_text, published_text, unit_text
 from steerclear.report.comparison import (
     COLUMNS,
@@ -53,6 +61,7 @@ def full_page(findings: Findings) -> str:
     scripts = [get_plotlyjs(), "\n".join(map(asset, SCRIPTS))]
     lines = lines_of(findings.configurations)
     packed = packed_answers(runs)
+    tests, not_compared = attack_tests(figures, findings.baseline.figures)
     answers = [packed.pop("prompts"), *packed.pop("runs")]
     data = {
         "runs": [visible(run.name) for run in runs],
@@ -62,6 +71,7 @@ def full_page(findings: Findings) -> str:
         "curves": charts.curves(runs),
         "losses": charts.losses(runs),
         "efficiency": charts.efficiency_chart(lines),
+        "attacked": charts.attacked(runs),
         "answers": packed,
     }
     return page_template("report.html.j2").render(
@@ -92,6 +102,13 @@ def full_page(findings: Findings) -> str:
         opinions=opinion_rows(figures),
         errors=_error_rows(figures),
         attacks=attack_rows(figures),
+        attack_about=ABOUT,
+        attack_judges=", ".join(attack_judges(figures)),
+        attack_tests=difference_rows(tests),
+        attack_warnings=not_compared,
+        attack_pairs=pair_rows(figures),
+        attack_categories=category_rows(figures),
+        attack_sources=source_rows(figures),
         beside=[_beside(table) for table in findings.beside],
         training=training_rows(figures),
         settings=settings_of(runs),

@@ -29,7 +29,11 @@ def model_card(run: RunData, *, library: str) -> str:
     tables = {
         "rates": rows_markdown(_rates(run)),
         "benchmarks": rows_markdown(benchmark_rows(efficiency([run])), about="Harmful answers by benchmark:"),
-        "attacks": rows_markdown(attack_rows([run.figures]), names=2, about="With prefilled openings:"),
+        "attacks": rows_markdown(
+            attack_rows([run.figures]),
+            names=2,
+            about="Under attack (ASR: the share of goals with a coherent harmful answer):",
+        ),
         "quality": rows_markdown(_headed("measure", quality_rows([run.figures])), about="What it still can:"),
         "training": rows_markdown(_settings(run, "training.", "lora.", "run.", "model.", "versions."), names=2),
         "data": rows_markdown(_settings(run, "data.", "rows."), names=2),

@@ -81,14 +81,25 @@ function efficiency(choice, colours) {
   return { traces, x: "unsafe rows in training", y: "harmful answers, %", ticks: rows };
 }
 
-const CHARTS = { plane, curves, losses, efficiency };
+function attacked(_, colours) {
+  const drawn = data.attacked.runs.filter((own) => shown(own.run));
+  const step = 0.7 / Math.max(1, drawn.length);
+  const traces = drawn.map(({ run, points }, n) => ({
+    type: "scatter", mode: "markers", x: points.map(([, rate]) => 100 * rate[0]), y: points.map(([attack]) => attack + step * (n - (drawn.length - 1) / 2)),
+    opacity: opacity(run), error_x: { ...error(points.map(([, rate]) => rate)), color: colours[run % 8] }, marker: { size: 7, color: colours[run % 8] },
+    hoverinfo: "text", text: points.map(([attack, rate]) => `${plain(data.runs[run])}<br>${plain(data.attacked.attacks[attack])}: ${told(rate)}`),
+  }));
+  return { traces, x: "goals with a harmful answer (ASR), %", y: "", names: data.attacked.attacks, height: 110 + data.attacked.attacks.length * Math.max(24, 9 * drawn.length) };
+}
 
-function layout({ x, y, free, ticks }) {
+const CHARTS = { plane, curves, losses, efficiency, attacked };
+
+function layout({ x, y, free, ticks, names }) {
   const ink = colour("ink"), soft = colour("soft"), grid = colour("line");
   const axis = { gridcolor: grid, zerolinecolor: grid, linecolor: grid, tickfont: { color: soft }, automargin: true, fixedrange: coarse };
   return {
     xaxis: { ...axis, title: { text: x, font: { size: 13, color: soft } }, rangemode: "tozero", ...(ticks ? { tickvals: ticks } : {}) },
-    yaxis: { ...axis, title: { text: y, font: { size: 13, color: soft } }, ...(free ? {} : { rangemode: "tozero" }) },
+    yaxis: { ...axis, title: { text: y, font: { size: 13, color: soft } }, ...(free || names ? {} : { rangemode: "tozero" }), ...(names ? { tickvals: names.map((_, n) => n), ticktext: names.map(plain), range: [names.length - 0.5, -0.5], zeroline: false } : {}) },
     font: { family: "system-ui, sans-serif", size: 12.5, color: ink }, paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
     margin: { l: 50, r: 14, t: 26, b: 44 }, showlegend: false, hovermode: "closest", dragmode: coarse ? false : "zoom",
     modebar: { bgcolor: "rgba(0,0,0,0)", color: grid, activecolor: soft },
@@ -101,7 +112,9 @@ function draw(id) {
   const choice = Number(figure.querySelector("select")?.value ?? 0);
   const colours = Array.from({ length: 8 }, (_, n) => colour(`c${n}`));
   const made = CHARTS[id](choice, colours, colour("page"));
-  return Plotly.react(figure.querySelector(".plot"), made.traces, layout(made), CONFIG);
+  const plot = figure.querySelector(".plot");
+  if (made.height) plot.style.height = `${made.height}px`;
+  return Plotly.react(plot, made.traces, layout(made), CONFIG);
 }
 
 // A chart is drawn when it comes near the window, so that a page of many opens at once.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from steerclear.evaluation.scores import cell_text
-from steerclear.report.attacks import attacks_markdown
+from steerclear.report.attacks import ABOUT, attack_rows, attacks_markdown
 from steerclear.report.beside import beside_latex, beside_markdown
 from steerclear.report.comparison import (
     COLUMNS,
@@ -45,7 +45,7 @@ def report_markdown(findings: Findings) -> str:
         rows_markdown(delta_rows(findings.deltas), about=f"Against {markdown_cell(findings.baseline.name)}:"),
         rows_markdown(degeneracy_rows(runs), about="Why answers are degenerate:"),
         opinions_markdown(figures),
-        attacks_markdown(figures),
+        attacks_markdown(figures, findings.baseline.figures),
         *(beside_markdown(table) for table in findings.beside),
         rows_markdown(settings.differing, names=None, about="What differs between the runs:"),
     ]
@@ -58,6 +58,9 @@ def report_latex(findings: Findings) -> str:
     if benchmarks := benchmark_rows(findings.configurations):
         caption = "Harmful answers by benchmark, with 95% intervals, and the judge's raw flags."
         parts.append(_rows_latex(benchmarks, caption))
+    if attacks := attack_rows(findings.figures):
+        caption = "Success of attacks (ASR) with 95% intervals. " + ABOUT
+        parts.append(_rows_latex(attacks, caption))
     parts += [beside_latex(table) for table in findings.beside]
     return PREAMBLE + "\n" + "\n".join(parts)
 
