@@ -4,10 +4,10 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 export HF_HUB_DISABLE_TELEMETRY := 1
 
-.PHONY: help demo test check format bench clean
+.PHONY: help demo test test-all check format bench clean
 
 help:  ## Show this list.
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
 
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -17,8 +17,14 @@ $(INSTALLED): pyproject.toml constraints.txt
 demo: $(INSTALLED)  ## Set up, then train the small world's models and show the table and the page.
 	$(BIN)/steerclear demo
 
-test: $(INSTALLED)  ## Set up, then run the tests.
-	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist worksteal
+# As many workers as cores, and one thread each.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist worksteal
+
+test: $(INSTALLED)  ## Set up, then run the tests but for the slow ones.
+	$(PYTEST) -m 'not slow'
+
+test-all: $(INSTALLED)  ## Run all tests: before a release, and after a change of launching, ranks, workers or benchmarks.
+	$(PYTEST)
 
 check: $(INSTALLED)  ## Lint, format and types.
 	$(BIN)/ruff check .

@@ -41,10 +41,10 @@ def numbers(value: Any) -> list[float]:
     ("script", "kinds"),
     [
         ("bench_losses.py", {"loss", "growth", "tiles"}),
-        ("bench_step.py", {"step", "packing"}),
+        pytest.param("bench_step.py", {"step", "packing"}, marks=pytest.mark.slow),
         ("bench_generate.py", {"generate"}),
         ("bench_report.py", {"report"}),
-        ("bench_tune.py", {"tune"}),
+        pytest.param("bench_tune.py", {"tune"}, marks=pytest.mark.slow),
     ],
 )
 def test_a_smoke_run_prints_finite_rows_and_records_nothing(script: str, kinds: set[str]) -> None:

@@ -108,6 +108,7 @@ def test_every_part_has_a_rule() -> None:
         "",
         "train",
         "evaluate",
+        "attack",
         "compare",
         "sweep",
         "tune",

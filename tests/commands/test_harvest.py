@@ -121,9 +121,8 @@ def test_a_harvest_that_was_killed_twice_is_that_of_an_unbroken_one(
         process.send_signal(signal.SIGKILL)
         process.communicate()
         assert process.returncode == -signal.SIGKILL, "it was killed before its end"
-    finished = start("harvest", **other)
-    said = finished.communicate()[1]
-    assert finished.returncode == 0, said
+    code, _, said = steerclear("harvest", **other)
+    assert code == 0, said
     assert results(folder) == results(Path(whole["output"]))
 
 

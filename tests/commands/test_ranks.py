@@ -119,6 +119,7 @@ def test_two_killed_ranks_continue_to_the_weights_of_one_process(
     assert (code, "holds another run" in said, "they differ in processes" in said) == (2, True, True)
 
 
+@pytest.mark.slow
 def test_two_ranks_of_kto_count_every_held_out_row_once(
     as_arguments: Callable[[dict[str, Any]], list[str]],
     two_ranks: TwoRanks,

@@ -124,6 +124,14 @@ def test_a_killed_sweep_leaves_no_process_and_goes_on(
     assert [file.read_text() for file in folder.glob("earlier/*/own.jsonl")] == [answers]
     again = (folder / "generations" / "own.jsonl").read_text().splitlines()
     assert max(json.loads(line)["tokens"] for line in again) <= 3
+    # A suite that is added later must not hold a prompt of the rows that the cell was trained on.
+    unsafe = json.loads(Path(tree["recipe"]["data"]["unsafe"]).read_text().splitlines()[0])
+    own = tmp_path / "own.jsonl"
+    own.write_text(json.dumps({"prompt": unsafe["prompt"]}) + "\n")
+    tree["recipe"]["evaluation"]["suites"].append({"name": "trained on", "path": str(own)})
+    code, _, said = steerclear("sweep", write(tree, tmp_path))
+    assert (code, "training row" in said) == (1, True), said
+    assert weights.stat().st_mtime_ns == trained
 
 
 def cell_processes(folder: Path) -> list[str]:
@@ -181,6 +189,7 @@ def test_a_dry_run_counts_and_measures_and_leaves_nothing(
     assert not (tmp_path / "sweep").exists()
 
 
+@pytest.mark.slow
 def test_cells_run_on_ray(tree: dict[str, Any], tmp_path: Path, steerclear: Command) -> None:
     pytest.importorskip("ray")
     tree["axes"]["rows"] = {6: {"data": {"unsafe_count": 6}}}
@@ -189,6 +198,7 @@ def test_cells_run_on_ray(tree: dict[str, Any], tmp_path: Path, steerclear: Comm
     assert {name: status["stage"] for name, status in statuses(tmp_path / "sweep").items()} == {"6": "done"}
 
 
+@pytest.mark.slow
 def test_a_cell_trains_in_several_processes(tree: dict[str, Any], tmp_path: Path, steerclear: Command) -> None:
     tree["axes"]["rows"] = {12: {"data": {"unsafe_count": 12}}}
     tree["launch"] = {"processes": 2}
@@ -295,20 +305,6 @@ def test_points_along_the_training_make_their_judge_a_part_of_the_cell(tree: dic
     evaluation["refusal"] = None
     assert not along & before
     assert not ids() & (along | before)
-
-
-def test_a_new_suite_of_trained_prompts_is_refused_without_training(
-    tree: dict[str, Any], tmp_path: Path, steerclear: Command
-) -> None:
-    """A suite that is added later must not hold a prompt of the rows that a cell was trained on."""
-    tree["axes"]["rows"] = {6: {"data": {"unsafe_count": 6}}}
-    assert steerclear("sweep", write(tree, tmp_path))[0] == 0
-    unsafe = json.loads(Path(tree["recipe"]["data"]["unsafe"]).read_text().splitlines()[0])
-    own = tmp_path / "own.jsonl"
-    own.write_text(json.dumps({"prompt": unsafe["prompt"]}) + "\n")
-    tree["recipe"]["evaluation"]["suites"].append({"name": "trained on", "path": str(own)})
-    code, _, said = steerclear("sweep", write(tree, tmp_path))
-    assert (code, "training row" in said) == (1, True), said
 
 
 @pytest.mark.parametrize(

@@ -210,6 +210,7 @@ def worker_on(trial: str, folder: Path) -> int | None:
     return None
 
 
+@pytest.mark.slow
 def test_workers_share_a_grid_and_go_on_with_a_killed_ones_trial(
     search: Search, steerclear: Callable[..., tuple[int, str, str]], tmp_path: Path
 ) -> None:

@@ -89,6 +89,7 @@ def test_trap_7_an_adapter_on_the_head_is_refused(make_trainer: Any, rows: Any) 
         make_trainer(rows(2, 1), peft_config=LoraConfig(r=2, target_modules=["lm_head"], task_type="CAUSAL_LM"))
 
 
+@pytest.mark.slow
 def test_trap_8_two_ranks_give_the_gradient_of_one(tmp_path: Path, make_llama: Any, tokenizer: Any, rows: Any) -> None:
     """Uneven unsafe rows over the ranks: global denominators, through DDP's wrapper, tokens and sequences counted."""
     make_llama().save_pretrained(tmp_path / "model")
