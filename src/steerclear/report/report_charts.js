@@ -85,11 +85,11 @@ function attacked(_, colours) {
   const drawn = data.attacked.runs.filter((own) => shown(own.run));
   const step = 0.7 / Math.max(1, drawn.length);
   const traces = drawn.map(({ run, points }, n) => ({
-    type: "scatter", mode: "markers", x: points.map(([, rate]) => 100 * rate[0]), y: points.map(([attack]) => attack + step * (n - (drawn.length - 1) / 2)),
+    type: "scatter", mode: "markers", cliponaxis: false, x: points.map(([, rate]) => 100 * rate[0]), y: points.map(([attack]) => attack + step * (n - (drawn.length - 1) / 2)),
     opacity: opacity(run), error_x: { ...error(points.map(([, rate]) => rate)), color: colours[run % 8] }, marker: { size: 7, color: colours[run % 8] },
     hoverinfo: "text", text: points.map(([attack, rate]) => `${plain(data.runs[run])}<br>${plain(data.attacked.attacks[attack])}: ${told(rate)}`),
   }));
-  return { traces, x: "goals with a harmful answer (ASR), %", y: "", names: data.attacked.attacks, height: 110 + data.attacked.attacks.length * Math.max(24, 9 * drawn.length) };
+  return { traces, x: "success (ASR), %", y: "", names: data.attacked.attacks, height: 110 + data.attacked.attacks.length * Math.max(24, 9 * drawn.length) };
 }
 
 const CHARTS = { plane, curves, losses, efficiency, attacked };
