@@ -40,7 +40,7 @@ def numbers(value: Any) -> list[float]:
 @pytest.mark.parametrize(
     ("script", "kinds"),
     [
-        ("bench_losses.py", {"loss", "growth", "tiles"}),
+        pytest.param("bench_losses.py", {"loss", "growth", "tiles"}, marks=pytest.mark.slow),
         pytest.param("bench_step.py", {"step", "packing"}, marks=pytest.mark.slow),
         ("bench_generate.py", {"generate"}),
         ("bench_report.py", {"report"}),

@@ -108,6 +108,8 @@ def train(context: typer.Context) -> None:
     from steerclear.commands.evaluate import evaluate, evaluate_along, evaluation_prompts
     from steerclear.commands.recipe import load_recipe
     from steerclear.commands.recover import train_recipe
+    from steerclear.commands.results import read_attacks
+    from steerclear.report.comparison import RunScores
 
     recipe = load_recipe(context.args)
     run = train_recipe(recipe, evaluation_prompts(recipe.evaluation), say, along=evaluate_along(recipe, say))
@@ -115,7 +117,9 @@ def train(context: typer.Context) -> None:
         return
     say(f"trained: {run.path}")
     if recipe.evaluation.is_any:
-        _print_scores(evaluate(recipe, say), str(run.path))
+        scores = evaluate(recipe, say)
+        _print_scores(scores, str(run.path))
+        _print_attacks([RunScores(name=run.path.name, scores=scores, attacks=read_attacks(run.path))])
 
 
 @app.command(context_settings=RECIPE_COMMAND, epilog=RECIPE_HELP)

@@ -147,6 +147,7 @@ def test_shards_answer_apart_and_the_last_one_judges(steerclear: Callable[..., A
     assert "shard" in said
 
 
+@pytest.mark.slow
 def test_workers_answer_with_it(
     start: Callable[..., Any], steerclear: Callable[..., Any], recipe: dict[str, Any], tmp_path: Path
 ) -> None:

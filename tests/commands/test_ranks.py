@@ -63,6 +63,7 @@ def two_ranks(start_python: Start) -> TwoRanks:
 
 
 @pytest.mark.timeout(600)  # five processes that import PyTorch, on two cores that others may share
+@pytest.mark.slow
 def test_two_killed_ranks_continue_to_the_weights_of_one_process(
     steerclear: Callable[..., tuple[int, str, str]],
     as_arguments: Callable[[dict[str, Any]], list[str]],

@@ -353,16 +353,26 @@ def test_a_shared_cache_of_scores_is_for_one_worker(tree: dict[str, Any], tmp_pa
 def test_an_estimate_counts_answers_along_the_training_and_tells_what_does_not_fit(
     tree: dict[str, Any], tmp_path: Path, steerclear: Command
 ) -> None:
+    prompts_file = tree["recipe"]["evaluation"]["suites"][0]["path"]
+    attacks = {
+        "goals": {"name": "goals", "path": prompts_file},
+        "cards": [{"card": "direct"}, {"card": "sampling", "samples": 3}],
+    }
     tree["axes"] = {
-        "along": {"no": None, "yes": {"evaluation": {"every_steps": 4}}},
+        "along": {
+            "no": None,
+            "yes": {"evaluation": {"every_steps": 4}},
+            "attacked": {"evaluation": {"every_steps": 4, "attacks": attacks}},
+        },
         "rank": {"small": None, "huge": {"lora": {"r": 10**11}}},
     }
     tree["recipe"]["training"] |= {"max_steps": 10}
     code, table, _ = steerclear("sweep", write(tree, tmp_path), "--dry-run")
     rows = {line.split()[0]: line.split() for line in table.splitlines() if "/" in line.split()[0]}
-    prompts = len(Path(tree["recipe"]["evaluation"]["suites"][0]["path"]).read_text().splitlines())
+    prompts = len(Path(prompts_file).read_text().splitlines())
     assert code == 0
     assert [rows[name][2] for name in ("no/small", "yes/small")] == ["40", "40"]  # rows, in ten steps of four
     assert f" {prompts} " in " ".join(rows["no/small"])
     assert f" {3 * prompts} " in " ".join(rows["yes/small"])  # at steps 4 and 8, and at the end
-    assert table.count("will fail: out of memory") == 2
+    assert f" {(3 + 1 + 3) * prompts} " in " ".join(rows["attacked/small"])  # attacked at the end alone
+    assert table.count("will fail: out of memory") == 3

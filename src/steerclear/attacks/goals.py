@@ -8,7 +8,7 @@ from pathlib import Path
 
 from steerclear.errors import ConfigError, DataError
 from steerclear.evaluation.cards import load_card
-from steerclear.evaluation.suites import GROUP, SuiteOptions, load_suite, suite_objects
+from steerclear.evaluation.suites import GROUP, KIND, SuiteOptions, load_suite, suite_objects
 from steerclear.records import Prompt, read_jsonl
 
 
@@ -45,7 +45,7 @@ def load_goals(options: SuiteOptions, answer_field: str | None, by: str | None) 
                 raise DataError(f"{place}: no text in '{wanted}': got the fields {', '.join(value)}.")
         tags = prompt.tags | ({GROUP: value[by]} if by else {})
         goals.append(Goal(replace(prompt, tags=tags), value[field] if field else None))
-    benign = [goal for goal in goals if goal.prompt.tags["kind"] != "harmful"]
+    benign = [goal for goal in goals if goal.prompt.tags[KIND] != "harmful"]
     if benign:
         raise ConfigError(f"goals: {len(benign)} of {len(goals)} are benign. Give harmful requests alone.")
     return goals

@@ -35,7 +35,7 @@ def attack_all(recipe: Recipe, checkpoints: Sequence[str], say: Say) -> tuple[li
     """
     check_attacks(recipe)
     subjects = subjects_of(recipe, checkpoints)
-    panel = attack_panel(recipe, None, say)
+    panel = attack_panel(recipe, say)
     attacked: list[RunScores] = []
     failed: dict[str, str] = {}
     for subject in subjects:

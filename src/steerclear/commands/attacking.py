@@ -119,19 +119,14 @@ def attacks_of(recipe: Recipe) -> AttacksOptions:
     return recipe.evaluation.attacks
 
 
-def attack_panel(recipe: Recipe, panel: Panel | None, say: Say) -> Panel:
-    """Return who judges answers under attack: the attacks' own judge, or else the evaluation's.
-
-    Args:
-        panel: the evaluation's, where it is open.
+def attack_panel(recipe: Recipe, say: Say) -> Panel:
+    """Open who judges answers under attack: the attacks' own judge, or else the evaluation's.
 
     Raises:
         SteerClearError: a judge cannot be opened.
     """
-    judge = attacks_of(recipe).judge
-    if judge is None and panel is not None:
-        return panel
-    options = replace(recipe.evaluation, judge=judge or recipe.evaluation.judge, second_opinions=[])
+    judge = attacks_of(recipe).judge or recipe.evaluation.judge
+    options = replace(recipe.evaluation, judge=judge, second_opinions=[])
     return open_panel(options, cache_folder(recipe.evaluation, recipe.output), say)
 
 
@@ -176,6 +171,19 @@ def _shots(attack: AttackOptions) -> list[Row]:
             f"attack '{attack.name}': {attack.shots_from} has no unsafe rows to make exchanges of. Name other rows."
         )
     return rows
+
+
+def most_answers(options: AttacksOptions) -> tuple[int, int]:
+    """Return how many goals there are, and how many answers the attacked model gives to them at most.
+
+    Raises:
+        SteerClearError: the goals' file is missing or wrong.
+    """
+    goals = len(goals_of(options))
+    each = len(options.fine_tuning)
+    each += sum(attack.changed(load_attack(attack.card)).samples for attack in options.cards)
+    each += options.pair.streams * options.pair.iterations if options.pair is not None else 0
+    return goals, goals * each
 
 
 def goals_hash(goals: Sequence[Goal]) -> str:

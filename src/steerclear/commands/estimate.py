@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from steerclear.commands.answering import Answerer
+from steerclear.commands.attacking import most_answers
 from steerclear.commands.cell import explain
 from steerclear.commands.cells import Cell, cells_of, is_trained
 from steerclear.commands.cost import micro_batch_seconds, peak_memory, sample_trainer
@@ -101,11 +102,16 @@ def _estimate(cell: Cell, speeds: dict[str, Speed], say: Say) -> Estimate:
     except Exception as error:  # whatever it is, the cell will meet it too
         return Estimate(cell, wrong=explain(error))
     speed = speeds[key]
+    attacks = recipe.evaluation.attacks
+    goals, under_attack = most_answers(attacks) if attacks is not None else (0, 0)
+    answers = len(prompts) - goals
     if is_trained(cell.folder):
-        return Estimate(cell, 0, len(prompts), 0.0, len(prompts) * speed.prompt_s)
-    rows, answers = rows_seen(recipe, prepared), len(prompts)
+        answers += under_attack
+        return Estimate(cell, 0, answers, 0.0, answers * speed.prompt_s)
+    rows = rows_seen(recipe, prepared)
     if recipe.evaluation.every_steps is not None:
         answers *= 1 + (rows // _rows_per_step(recipe) - 1) // recipe.evaluation.every_steps
+    answers += under_attack
     if recipe.recovery is not None:  # steered first, and asked
         rows, answers = 2 * rows, answers + recipe.recovery.samples * len(prepared.unsafe)
     return Estimate(cell, rows, answers, rows * speed.row_s, answers * speed.prompt_s)

@@ -112,7 +112,11 @@ def panel_of(recipe: Recipe, say: Say) -> Panel:
     Raises:
         SteerClearError: a judge cannot be opened.
     """
-    return open_panel(recipe.evaluation, cache_folder(recipe.evaluation, recipe.output), say)
+    panel = open_panel(recipe.evaluation, cache_folder(recipe.evaluation, recipe.output), say)
+    attacks = recipe.evaluation.attacks
+    if attacks is None or attacks.judge is None:
+        return panel
+    return replace(panel, under_attack=attack_panel(recipe, say))
 
 
 def check_suites(recipe: Recipe) -> None:
@@ -169,7 +173,7 @@ def _evaluate_subject(
     if recipe.evaluation.attacks is not None:  # first, as the scores say that the evaluation is whole
         if stage is not None:
             stage("attack")
-        attack_model(recipe, subject, answering, attack_panel(recipe, panel, say), say)
+        attack_model(recipe, subject, answering, panel.under_attack or panel, say)
     scores = evaluate_model(recipe, answering, panel, subject.folder, say, stage)
     run = RunFolder(Path(recipe.output))
     if (

@@ -23,6 +23,9 @@ from steerclear.models import load_model
 from steerclear.records import Generation, Messages, Prompt, Row, sha256_of, write_jsonl
 from steerclear.training.merge import merge_adapter
 
+KEPT = ("max_length", "use_cpu", "bf16", "gradient_checkpointing")
+"""Arguments of the recipe's training that are the machine's rather than the attacker's."""
+
 Say = Callable[[str], None]
 
 
@@ -114,7 +117,7 @@ def _training(recipe: Recipe, options: FineTuningOptions) -> dict[str, Any]:
     at_once = min(options.batch_size, int(recipe.training.get("per_device_train_batch_size") or options.batch_size))
     while options.batch_size % at_once:
         at_once -= 1
-    kept = {key: recipe.training[key] for key in ("max_length", "use_cpu") if key in recipe.training}
+    kept = {key: recipe.training[key] for key in KEPT if key in recipe.training}
     return kept | {
         "penalty_weight": 0.0,
         "max_steps": options.steps,

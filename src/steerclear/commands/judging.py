@@ -31,6 +31,8 @@ class Panel:
     refusal: RefusalJudge | None
     errors: JudgeErrors | None = None
     """What the harm judge gets wrong on labelled rows. None: not measured."""
+    under_attack: Panel | None = None
+    """Who judges answers under attack. None: these."""
 
 
 def cache_folder(options: EvaluationOptions, output: str) -> Path:
