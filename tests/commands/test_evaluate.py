@@ -485,6 +485,7 @@ def test_refusals_are_told_apart_by_a_fitted_model(steerclear: Run, judged: dict
     assert scores["harmful_prompts"]["partial_refusal"]["n"] == 6
 
 
+@pytest.mark.slow
 def test_a_killed_evaluation_of_several_models_repeats_and_loses_nothing(
     steerclear: Run, start: Any, judged: dict[str, Any], base: Path, make_llama: Any, tokenizer: Any, tmp_path: Path
 ) -> None:

@@ -107,6 +107,7 @@ def test_a_harvest_makes_rows_a_manifest_and_a_card(
     assert results(folder) == before, "again: nothing changes"
 
 
+@pytest.mark.slow
 def test_a_harvest_that_was_killed_twice_is_that_of_an_unbroken_one(
     steerclear: Callable[..., Any], start: Callable[..., Any], whole: dict[str, Any], tmp_path: Path
 ) -> None:
