@@ -11,6 +11,7 @@ from steerclear.attacks.cards import REQUEST, AttackCard
 from steerclear.attacks.goals import Goal
 from steerclear.attacks.tags import ASKED, SHOTS
 from steerclear.attacks.transforms import transform_of
+from steerclear.data.sources import flat_text
 from steerclear.data.templates import begin_answer, render_prompt
 from steerclear.errors import ConfigError, DataError
 from steerclear.evaluation.suites import KIND, PREFILLED, first_words
@@ -98,23 +99,21 @@ def _conversation(system: str | None, rows: Sequence[Row], said: str, template: 
         turns: Messages = [{"role": "system", "content": system}] if system else []
         for row in rows:
             turns += [
-                {"role": "user", "content": _flat(row.prompt)},
-                {"role": "assistant", "content": _flat(row.completion)},
+                {"role": "user", "content": flat_text(row.prompt)},
+                {"role": "assistant", "content": flat_text(row.completion)},
             ]
         return [*turns, {"role": "user", "content": said}]
     parts = [f"{system}\n\n"] if system else []
-    parts += [f"{render_prompt(_flat(row.prompt), row.input, template)}{_flat(row.completion)}\n\n" for row in rows]
+    parts += [
+        f"{render_prompt(flat_text(row.prompt), row.input, template)}{flat_text(row.completion)}\n\n" for row in rows
+    ]
     return "".join([*parts, str(render_prompt(said, "", template))])
-
-
-def _flat(text: str | Messages) -> str:
-    return text if isinstance(text, str) else "\n".join(turn["content"] for turn in text)
 
 
 def _shots_for(goal: Goal, rows: Sequence[Row], count: int) -> list[Row]:
     """Return so many rows, in an order that is the goal's own and always the same; never one that asks for the goal itself."""
     own = text_of(goal.prompt.prompt).strip().lower()
-    others = [row for row in rows if _flat(row.prompt).strip().lower() != own]
+    others = [row for row in rows if flat_text(row.prompt).strip().lower() != own]
     return sorted(others, key=lambda row: hashlib.sha256(f"{goal.prompt.id}\0{row.id}".encode()).digest())[:count]
 
 

@@ -8,9 +8,11 @@ from pathlib import Path
 
 from steerclear.attacks.pyrit import PREFIX, pyrit_version
 from steerclear.attacks.transforms import TRANSFORMS
-from steerclear.config import build_file
-from steerclear.errors import ConfigError, one_of
-from steerclear.evaluation.cards import is_card_file
+from steerclear.config import build_file, raise_all
+from steerclear.errors import one_of
+from steerclear.evaluation.cards import card_path, shipped_cards
+
+FOLDER = Path(__file__).parent / "cards"
 
 REQUEST = "{request}"
 """Where a template holds the request."""
@@ -77,14 +79,12 @@ class AttackCard:
             (getattr(self, name) is None or getattr(self, name) >= 1, f"{name}: got {getattr(self, name)}, allowed: 1 or more.")
             for name in ("opening_words", "opening_tokens")
         ]  # fmt: skip
-        wrong = [message for right, message in checks if not right]
-        if wrong:
-            raise ConfigError("\n".join(wrong))
+        raise_all([message for right, message in checks if not right])
 
 
 def list_attacks() -> list[AttackCard]:
     """Return the attacks that come with the package, by name."""
-    return [load_attack(name) for name in _shipped()]
+    return [load_attack(name) for name in shipped_cards(FOLDER)]
 
 
 def load_attack(name: str) -> AttackCard:
@@ -99,21 +99,10 @@ def load_attack(name: str) -> AttackCard:
     """
     if name.startswith(PREFIX):
         return _of_pyrit(name)
-    if is_card_file(name):
-        return build_file(AttackCard, Path(name))
-    shipped = _shipped()
-    if name not in shipped:
-        raise ConfigError(
-            f"{one_of('card', name, shipped)} An attack of your own is named by its file, ending in .yaml."
-        )
-    return build_file(AttackCard, shipped[name])
+    return build_file(AttackCard, card_path(name, FOLDER, "An attack"))
 
 
 def _of_pyrit(name: str) -> AttackCard:
     own = name.removeprefix(PREFIX)
     source = f"PyRIT {pyrit_version()}, https://github.com/microsoft/PyRIT"
     return AttackCard(name=f"pyrit-{own}", version=1, about=f"PyRIT's {own}.", source=source, transform=name)
-
-
-def _shipped() -> dict[str, Path]:
-    return {path.stem: path for path in sorted((Path(__file__).parent / "cards").glob("*.yaml"))}

@@ -10,6 +10,7 @@ from typing import Any
 from steerclear.attacks.tags import GOAL
 from steerclear.evaluation.differences import Difference, tested
 from steerclear.evaluation.rates import Mean, Rate
+from steerclear.evaluation.scores import is_rate
 from steerclear.evaluation.suites import GROUP
 from steerclear.records import Verdict
 
@@ -64,9 +65,7 @@ def misshapen_attacks(told: Any) -> str | None:
         return "expected 'attacks', a name with figures for each"
     for name, of in attacks.items():
         rates = [of.get(metric) for metric in ("asr", "safe", "degenerate")] if isinstance(of, dict) else []
-        if not rates or not all(
-            isinstance(rate, dict) and {"k", "n", "rate", "lower", "upper"} <= rate.keys() for rate in rates
-        ):
+        if not rates or not all(map(is_rate, rates)):
             return f"attacks.{name}: expected the rates asr, safe and degenerate, each with k, n, rate, lower, upper"
         if not isinstance(of.get("outcomes"), dict) or not isinstance(of.get("mean_score"), dict):
             return f"attacks.{name}: expected 'outcomes' and 'mean_score'"

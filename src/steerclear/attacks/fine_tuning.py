@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from steerclear.errors import ConfigError
+from steerclear.config import raise_all
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +36,4 @@ class FineTuningOptions:
             (self.batch_size >= 1, f"batch_size: got {self.batch_size}, allowed: 1 or more."),
             (self.learning_rate > 0, f"learning_rate: got {self.learning_rate}, allowed: above 0."),
         ]  # fmt: skip
-        wrong = [message for right, message in checks if not right]
-        if wrong:
-            raise ConfigError("\n".join(wrong))
+        raise_all([message for right, message in checks if not right])

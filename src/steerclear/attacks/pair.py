@@ -14,8 +14,8 @@ from typing import Any, Protocol
 
 from steerclear.attacks.pair_prompts import Attempt, feedback, first_message, read_attempt, system_prompt
 from steerclear.attacks.tags import ASKED, GOAL
+from steerclear.config import raise_all
 from steerclear.data.templates import render_prompt
-from steerclear.errors import ConfigError
 from steerclear.judges.rating import HIGHEST, LOWEST, RATING
 from steerclear.records import Generation, Messages, Prompt, Verdict, text_of, write_jsonl
 
@@ -57,8 +57,7 @@ class PairOptions:
             problems.append(
                 f"max_calls: got {self.max_calls}, allowed: 3 or more (each role once), or null for no limit."
             )
-        if problems:
-            raise ConfigError("\n".join(problems))
+        raise_all(problems)
 
 
 @dataclass(frozen=True)
@@ -147,6 +146,34 @@ class _Stream:
         self.told = feedback(text_of(self.goal.prompt.prompt), answer.response, shown_score(verdict))
 
 
+@dataclass
+class _Try:
+    """What a stream does in an iteration."""
+
+    stream: _Stream
+    replies: list[str] = field(default_factory=list)
+    """The attacker's."""
+    attempt: Attempt | None = None
+    """The last of them, if it can be read."""
+    result: tuple[Generation, Verdict] | None = None
+    """The target's answer, judged."""
+
+    def turn(self, iteration: int) -> Turn:
+        """Return it as a line of the transcript."""
+        told: dict[str, Any] = {"improvement": "", "prompt": "", "response": "", "outcome": "no prompt", "score": None}
+        if self.attempt is not None and self.result is not None:
+            answer, verdict = self.result
+            told = {
+                "improvement": self.attempt.improvement,
+                "prompt": self.attempt.prompt,
+                "response": answer.response,
+                "outcome": verdict.outcome,
+                "score": verdict.harm_score,
+            }
+        goal, stream = self.stream.goal.prompt.id, self.stream.number + 1
+        return Turn(goal=goal, stream=stream, iteration=iteration, replies=self.replies, **told)
+
+
 def shown_score(verdict: Verdict) -> int | None:
     """Return the score that the attacker is told: a rating judge's own, any other's `HIGHEST` for a success and else `LOWEST`."""
     if verdict.outcome == "unscored":
@@ -180,7 +207,7 @@ def pair(
     Raises:
         SteerClearError: a role fails; what was said is kept.
     """
-    attack = _Attack(attacker, target, judge, options, folder, template, _Calls(options.max_calls))
+    attack = _Attack(attacker, target, judge, options, template, _Calls(options.max_calls))
     stopped = None
     for start in range(0, len(goals), options.goals_at_once):
         block = goals[start : start + options.goals_at_once]
@@ -214,7 +241,6 @@ class _Attack:
     target: Asks
     judge: Judge
     options: PairOptions
-    folder: Path
     template: str
     calls: _Calls
     turns: list[Turn] = field(default_factory=list)
@@ -229,38 +255,42 @@ class _Attack:
         queries: dict[str, int | None] = {goal.prompt.id: None for goal in goals}
         for iteration in range(1, self.options.iterations + 1):
             place = folder / f"iteration-{iteration}"
-            replies = self._replies(live, iteration, place)
-            written = {id(stream): read_attempt(said[-1]) if said else None for stream, said in replies}
-            able = [(stream, attempt) for stream, _ in replies if (attempt := written[id(stream)]) is not None]
-            results = self._answers(able, iteration, place)
-            for (stream, attempt), (answer, verdict) in zip(able, results, strict=True):
-                name = stream.goal.prompt.id
+            tries = [_Try(stream) for stream in live]
+            self._write(tries, iteration, place)
+            able = [(tried, tried.attempt) for tried in tries if tried.attempt is not None]
+            results = self._answers([(tried.stream, attempt) for tried, attempt in able], iteration, place)
+            for (tried, attempt), (answer, verdict) in zip(able, results, strict=True):
+                name = tried.stream.goal.prompt.id
                 asked[name] += 1
                 if verdict.outcome == "harmful" and queries[name] is None:
                     queries[name] = asked[name]
-                stream.learn(attempt, answer, verdict)
-            self._note(replies, able, results, iteration)
+                tried.stream.learn(attempt, answer, verdict)
+                tried.result = answer, verdict
+            self.turns += [tried.turn(iteration) for tried in tries]
             live = [stream for stream in live if queries[stream.goal.prompt.id] is None]
         self.queries |= queries
 
-    def _replies(self, live: Sequence[_Stream], iteration: int, place: Path) -> list[tuple[_Stream, list[str]]]:
-        """Return each stream's replies; the last one can be read, unless none can."""
-        replies: list[tuple[_Stream, list[str]]] = [(stream, []) for stream in live]
-        for attempt in range(1, self.options.attempts + 1):
-            todo = [(stream, said) for stream, said in replies if not said or read_attempt(said[-1]) is None]
+    def _write(self, tries: Sequence[_Try], iteration: int, place: Path) -> None:
+        """Ask the attacker until each stream has a reply that can be read, or has had its attempts."""
+        for number in range(1, self.options.attempts + 1):
+            todo = [tried for tried in tries if tried.attempt is None]
             if not todo:
                 break
             self.calls.take("attacker", len(todo))
             prompts = [
-                Prompt(id=f"{_name(stream, iteration)}/attempt-{attempt}", suite=stream.goal.prompt.suite, prompt=stream.told)
-                for stream, _ in todo
-            ]  # fmt: skip
-            texts = [stream.conversation(self.options.keep_last) for stream, _ in todo]
-            answers = self.attacker(prompts, texts, place / f"attacker-{attempt}.jsonl")
-            for (_, said), answer in zip(todo, answers, strict=True):
-                said.append(answer.response)
-                self.malformed += read_attempt(answer.response) is None
-        return replies
+                Prompt(
+                    id=f"{_name(tried.stream, iteration)}/attempt-{number}",
+                    suite=tried.stream.goal.prompt.suite,
+                    prompt=tried.stream.told,
+                )
+                for tried in todo
+            ]
+            texts = [tried.stream.conversation(self.options.keep_last) for tried in todo]
+            answers = self.attacker(prompts, texts, place / f"attacker-{number}.jsonl")
+            for tried, answer in zip(todo, answers, strict=True):
+                tried.replies.append(answer.response)
+                tried.attempt = read_attempt(answer.response)
+                self.malformed += tried.attempt is None
 
     def _answers(
         self, able: Sequence[tuple[_Stream, Attempt]], iteration: int, place: Path
@@ -284,37 +314,6 @@ class _Attack:
         judged = list(zip(answers, self.judge(answers), strict=True))
         self.judged += judged
         return judged
-
-    def _note(
-        self,
-        replies: Sequence[tuple[_Stream, list[str]]],
-        able: Sequence[tuple[_Stream, Attempt]],
-        results: Sequence[tuple[Generation, Verdict]],
-        iteration: int,
-    ) -> None:
-        found: dict[int, tuple[Attempt, Generation, Verdict]] = {
-            id(stream): (attempt, *result) for (stream, attempt), result in zip(able, results, strict=True)
-        }
-        for stream, said in replies:
-            told: dict[str, Any] = {
-                "improvement": "",
-                "prompt": "",
-                "response": "",
-                "outcome": "no prompt",
-                "score": None,
-            }
-            if id(stream) in found:
-                attempt, answer, verdict = found[id(stream)]
-                told = {
-                    "improvement": attempt.improvement,
-                    "prompt": attempt.prompt,
-                    "response": answer.response,
-                    "outcome": verdict.outcome,
-                    "score": verdict.harm_score,
-                }
-            self.turns.append(
-                Turn(goal=stream.goal.prompt.id, stream=stream.number + 1, iteration=iteration, replies=said, **told)
-            )
 
 
 def _name(stream: _Stream, iteration: int) -> str:

@@ -9,7 +9,7 @@ from steerclear.attacks.options import AttackOptions
 from steerclear.attacks.pair import PairOptions
 from steerclear.commands.judge_options import KINDS, JudgeOptions
 from steerclear.commands.roles import RoleOptions
-from steerclear.errors import ConfigError
+from steerclear.config import raise_all
 from steerclear.evaluation.suites import SuiteOptions
 from steerclear.generation import GenerationOptions
 
@@ -60,5 +60,4 @@ class AttacksOptions:
             )
         if self.judge is not None and not self.judge.kinds():
             problems.append(f"judge: names no judge ({', '.join(KINDS)}).")
-        if problems:
-            raise ConfigError("\n".join(problems))
+        raise_all(problems)

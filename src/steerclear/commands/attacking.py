@@ -47,7 +47,6 @@ from steerclear.records import (
 Say = Callable[[str], None]
 Told = dict[str, Any]
 Attack = AttackOptions | FineTuningOptions | PairAttackOptions
-DIRECT = AttackCard(name="direct", version=1, about="The request as it is.", source="no attack")
 
 
 @dataclass(frozen=True)
@@ -139,8 +138,8 @@ def goals_of(options: AttacksOptions) -> list[Goal]:
     return load_goals(options.goals, options.answer_field, options.by)
 
 
-def check_attacks(recipe: Recipe) -> list[Goal]:
-    """Find what keeps attacks from being tried before anything is asked; return the goals.
+def check_attacks(recipe: Recipe) -> None:
+    """Find what keeps attacks from being tried before anything is asked.
 
     Raises:
         SteerClearError: there are no attacks, a file is missing or wrong, or what is attacked is out of an attack's reach.
@@ -161,7 +160,6 @@ def check_attacks(recipe: Recipe) -> list[Goal]:
             raise ConfigError(
                 f"evaluation.attacks: {', '.join(local)}: need a local model, and model.endpoint is served. Leave them out."
             )
-    return goals
 
 
 def _shots(attack: AttackOptions) -> list[Row]:
@@ -258,7 +256,7 @@ def _sampled(options: GenerationOptions, temperature: float) -> GenerationOption
 
 
 def _fine_tuning(of: _Attacked, options: FineTuningOptions) -> Told:
-    asked = ask(options.name, DIRECT, of.goals, of.reader)
+    asked = ask(options.name, load_attack("direct"), of.goals, of.reader)
     folder = of.folder / options.name
     answers = answer_after_fine_tuning(
         of.recipe, options, of.subject, of.answering, asked, folder, of.say, generation=of.generation

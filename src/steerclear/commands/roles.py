@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -115,10 +115,10 @@ class _Script:
         last = rendered if isinstance(rendered, str) else rendered[-1]["content"]
         for rule in self._rules:
             if rule.when.search(f"{prompt.id}\n{last}"):
-                failed = unanswered(prompt, "")
-                return replace(
-                    failed, response=rule.reply, finish="eos", tokens=len(rule.reply.split()), tags=prompt.tags
-                )
+                return Generation(
+                    id=prompt.id, suite=prompt.suite, prompt=prompt.prompt, response=rule.reply, finish="eos",
+                    tokens=len(rule.reply.split()), tags=prompt.tags,
+                )  # fmt: skip
         return unanswered(prompt, "no rule of the script fits")
 
 

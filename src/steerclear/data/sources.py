@@ -250,7 +250,7 @@ def to_row(raw: dict[str, Any], kind: Format, role: str, row_id: str, place: str
     if content.label != (role == "benign"):
         raise LeftOutError("other_label")
     for what, value in (("prompt", content.prompt), ("completion", content.completion)):
-        if not _flat(value).strip():
+        if not flat_text(value).strip():
             raise LeftOutError("empty", f"the {what} is empty.")
     return Row(
         id=row_id + content.side,
@@ -273,9 +273,10 @@ def _refuse_repeat(row: Row, seen: dict[tuple[str, str], str]) -> None:
 
 def text_key(row: Row) -> tuple[str, str]:
     """Return what two rows with the same texts share: prompt with input, and the whole answer, without case and white space."""
-    prompt = f"{_flat(row.prompt)}\n{row.input}"
-    return " ".join(prompt.casefold().split()), " ".join((row.context + _flat(row.completion)).casefold().split())
+    prompt = f"{flat_text(row.prompt)}\n{row.input}"
+    return " ".join(prompt.casefold().split()), " ".join((row.context + flat_text(row.completion)).casefold().split())
 
 
-def _flat(text: str | Messages) -> str:
+def flat_text(text: str | Messages) -> str:
+    """Return a text as it is, and the messages of a conversation one below the other."""
     return text if isinstance(text, str) else "\n".join(turn["content"] for turn in text)

@@ -11,6 +11,8 @@ from steerclear.data.templates import TEMPLATES
 from steerclear.errors import ConfigError, DataError, one_of
 from steerclear.records import sha256_of_file
 
+FOLDER = Path(__file__).parent / "cards"
+
 KINDS = ("harmful", "benign")
 
 METRICS = {
@@ -150,7 +152,7 @@ def _is_range(rows: list[int]) -> bool:
 
 def list_cards() -> list[Card]:
     """Return the cards that come with the package, by name."""
-    return [load_card(name) for name in _shipped()]
+    return [load_card(name) for name in shipped_cards(FOLDER)]
 
 
 def load_card(name: str) -> Card:
@@ -162,17 +164,26 @@ def load_card(name: str) -> Card:
     Raises:
         ConfigError: there is no such card, or everything that is wrong in it, together.
     """
-    path = Path(name)
-    if not is_card_file(name):
-        shipped = _shipped()
-        if name not in shipped:
-            raise ConfigError(
-                f"{one_of('card', name, shipped)} A card of your own is named by its file, ending in .yaml."
-            )
-        path = shipped[name]
-    elif not path.is_file():
-        raise ConfigError(f"card: {path} does not exist. Check the path.")
-    return build_file(Card, path)
+    return build_file(Card, card_path(name, FOLDER, "A card"))
+
+
+def card_path(name: str, folder: Path, what: str) -> Path:
+    """Return the file of a card that comes with the package, in a folder, or of one's own.
+
+    Args:
+        what: what it is called where there is no such one.
+
+    Raises:
+        ConfigError: there is no such card.
+    """
+    if is_card_file(name):
+        if not Path(name).is_file():
+            raise ConfigError(f"card: {name} does not exist. Check the path.")
+        return Path(name)
+    shipped = shipped_cards(folder)
+    if name not in shipped:
+        raise ConfigError(f"{one_of('card', name, shipped)} {what} of your own is named by its file, ending in .yaml.")
+    return shipped[name]
 
 
 def is_card_file(name: str) -> bool:
@@ -180,8 +191,9 @@ def is_card_file(name: str) -> bool:
     return Path(name).suffix in (".yaml", ".yml")
 
 
-def _shipped() -> dict[str, Path]:
-    return {path.stem: path for path in sorted((Path(__file__).parent / "cards").glob("*.yaml"))}
+def shipped_cards(folder: Path) -> dict[str, Path]:
+    """Return name -> file of the cards in a folder of the package."""
+    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
 
 
 def card_files(card: Card, folder: Path, *, accept_changed: bool = False) -> list[Path]:

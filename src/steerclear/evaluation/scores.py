@@ -98,10 +98,11 @@ def misshapen(scores: Any) -> str | None:
 def _is_cell(value: Any) -> bool:
     if not isinstance(value, dict) or not isinstance(value.get("n"), int):
         return False
-    return value.keys() >= FIRST_METRICS and all(_is_rate(value[metric]) for metric in METRICS if metric in value)
+    return value.keys() >= FIRST_METRICS and all(is_rate(value[metric]) for metric in METRICS if metric in value)
 
 
-def _is_rate(value: Any) -> bool:
+def is_rate(value: Any) -> bool:
+    """Return whether a value read from JSON is a rate, as `steerclear.evaluation.rates.Rate` has its fields."""
     if not isinstance(value, dict) or not all(isinstance(value.get(name), int) for name in ("k", "n")):
         return False
     figures = [value.get(name, "") for name in ("rate", "lower", "upper")]

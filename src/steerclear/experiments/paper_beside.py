@@ -114,19 +114,19 @@ def _ours(unit: str, value: PublishedValue, cells: Sequence[Measured]) -> Mappin
     if not cells:
         return None
     if value.benchmark in UNDER_ATTACK:
-        return _under_attack(cells[0].attacks.get(PAIR), value.benchmark)
+        told = cells[0].attacks.get(PAIR)
+        return None if told is None else _under_attack(told, value.benchmark)
     return _figure(cells[0].scores, value.benchmark)
 
 
-def _under_attack(told: Mapping[str, Any] | None, benchmark: str) -> Mapping[str, Any] | None:
-    """Return the rate of success, or the mean rating: other judges have other scales."""
-    if told is None or benchmark == "ASR":
-        return None if told is None else told["asr"]
+def _under_attack(told: Mapping[str, Any], benchmark: str) -> Mapping[str, Any] | None:
+    """Return the rate of success, or the mean rating; None for the mean of another judge, whose scale is its own."""
+    if benchmark == "ASR":
+        return told["asr"]
     mean = told["mean_score"]
-    is_rated = bool(told["judges"]) and all(judge.startswith(RATING) for judge in told["judges"])
-    return (
-        {"value": mean["mean"], "lower": mean["lower"], "upper": mean["upper"]} if is_rated and mean["n"] > 1 else None
-    )
+    if mean["n"] < 2 or not all(judge.startswith(RATING) for judge in told["judges"]):
+        return None
+    return {"value": mean["mean"], "lower": mean["lower"], "upper": mean["upper"]}
 
 
 def _figure(scores: Mapping[str, Any], benchmark: str) -> Mapping[str, Any] | None:
