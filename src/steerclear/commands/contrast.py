@@ -20,7 +20,7 @@ from steerclear.commands.runs import RunFolder
 from steerclear.commands.subjects import name_of, source_identity
 from steerclear.config import dump_yaml, to_tree
 from steerclear.data.manifest import hash_rows
-from steerclear.data.sources import read_source
+from steerclear.data.sources import flat_text, read_source
 from steerclear.data.templates import render_prompt
 from steerclear.errors import DataError
 from steerclear.harvest.contrast import Contrast, select, whole_sentences
@@ -91,11 +91,7 @@ def _benign_texts(recipe: ContrastRecipe) -> list[str]:
     sources = [recipe.benign] if isinstance(recipe.benign, str) else recipe.benign
     reads = [read_source(source, "benign", where=recipe.benign_where) for source in sources]
     rows = [row for read in reads for row in read.rows]
-    return ["\n".join((text_of(row.prompt), row.input, _said(row.completion))) for row in rows]
-
-
-def _said(completion: str | list[dict[str, str]]) -> str:
-    return completion if isinstance(completion, str) else "\n".join(turn["content"] for turn in completion)
+    return ["\n".join((text_of(row.prompt), row.input, flat_text(row.completion))) for row in rows]
 
 
 def _identity(
