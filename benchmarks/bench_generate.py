@@ -23,7 +23,7 @@ from bench_step import random_material
 from measure import Recorder, benchmark_parser, paired_times, parse_and_set_threads, summary
 from steerclear.data.templates import render_prompt
 from steerclear.generation import GenerationOptions, generate
-from steerclear.models import load_base, load_tokenizer
+from steerclear.generation.weights import load_base, load_tokenizer
 from steerclear.records import Prompt, read_jsonl
 
 

@@ -31,7 +31,7 @@ from steerclear.data.signed_labels import IGNORED, encode
 from steerclear.data.sources import read_source
 from steerclear.data.templates import render_row
 from steerclear.data.tokenization import AvoidTokens, tokenize_row
-from steerclear.models import load_base, load_tokenizer
+from steerclear.generation.weights import load_base, load_tokenizer
 
 ROWS_PER_STEP, STEPS, MAX_LENGTH = 32, 3, 512
 """Three steps of 32 rows hold the paper's batch of 96, so that a share of 1 % is one row."""

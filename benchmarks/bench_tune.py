@@ -24,12 +24,12 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from measure import Recorder, benchmark_parser, parse_and_set_threads
-from steerclear.commands.recipe import load_tree
-from steerclear.commands.tune import tune
 from steerclear.config import Tree, build
 from steerclear.data import examples_folder
 from steerclear.experiments.trials import PRUNED, Outcome, choose
-from steerclear.experiments.tuning import TuneLimits, TuneRecipe
+from steerclear.experiments.tune import tune
+from steerclear.recipe.train import load_tree
+from steerclear.recipe.tune import TuneLimits, TuneRecipe
 from steerclear.records import read_jsonl, write_text
 
 ROOT = Path(__file__).resolve().parents[1]

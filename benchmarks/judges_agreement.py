@@ -18,11 +18,11 @@ from pathlib import Path
 
 import numpy as np
 
-from steerclear.evaluation.rates import Rate
 from steerclear.judges.degeneracy import kind_of
 from steerclear.judges.refusal import has_keyword, is_refusal, starts_as_refusal
 from steerclear.judges.refusal_model import RefusalRow, agreement, predict_unseen, read_rows, two_labels
 from steerclear.records import read_jsonl
+from steerclear.stats.rates import Rate
 
 Pairs = list[tuple[str, str]]
 LEAST_WORDS = 12

@@ -18,8 +18,8 @@ from typing import Any, NamedTuple
 
 import torch
 
-from steerclear.commands.runs import versions
 from steerclear.records import write_text
+from steerclear.store.runs import versions
 
 RESULTS = Path(__file__).parent / "results"
 MIB = 2**20

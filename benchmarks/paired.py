@@ -3,7 +3,7 @@
     python benchmarks/paired.py runs/objectives-study --run recovered --baseline emd
 
 Runs are folders ``FAMILY-ROWS/seed-N``, as `steerclear compare recipes/objectives_study.yaml` makes them. Where both have several
-seeds, the interval of a difference is over seeds and prompts (`steerclear.evaluation.seeds`); with one seed it is of the prompts
+seeds, the interval of a difference is over seeds and prompts (`steerclear.stats.seeds`); with one seed it is of the prompts
 alone (Wald, for paired shares). The p-value is the exact McNemar test on the first seed.
 """
 
@@ -16,10 +16,10 @@ from pathlib import Path
 
 from steerclear.evaluation.differences import RESPECTS
 from steerclear.evaluation.over_seeds import over_seeds
-from steerclear.evaluation.rates import mcnemar
 from steerclear.evaluation.scores import HOLDS
 from steerclear.evaluation.suites import KIND
 from steerclear.records import Verdict, read_records
+from steerclear.stats.rates import mcnemar
 
 SHOWN = ("harmful", "coherent and safe", "over-refusal")
 """Which of `RESPECTS`."""

@@ -20,9 +20,9 @@ from typing import Any
 
 from measure import RESULTS
 from rank_world import OBJECTIVES, STEPS, Cell, run_all
-from steerclear.commands.runs import versions
-from steerclear.evaluation.rates import Rate
 from steerclear.records import write_text
+from steerclear.stats.rates import Rate
+from steerclear.store.runs import versions
 
 WEIGHTS, ROWS, SEEDS = (0.1, 0.3, 1.0, 3.0, 10.0), (5, 20, 100), (0,)
 OBJECTIVE = {**OBJECTIVES["emd_bound (the paper's)"], "learning_rate": 3e-4}

@@ -28,7 +28,6 @@ from typing import Any
 import torch
 
 from measure import RESULTS
-from steerclear.commands.runs import versions
 from steerclear.demo.judge import judge
 from steerclear.demo.methods import METHODS, RECOVERY, Method, fine_tune, recovery_rows_of
 from steerclear.demo.model import BaseOptions, base_model, cache_folder
@@ -42,10 +41,11 @@ from steerclear.demo.world import (
     split,
 )
 from steerclear.errors import SteerClearError
-from steerclear.evaluation.rates import Rate
 from steerclear.generation import GenerationOptions, generate
-from steerclear.models import load_base, load_tokenizer
+from steerclear.generation.weights import load_base, load_tokenizer
 from steerclear.records import Row, Verdict, read_records, sha256_of, write_json, write_jsonl, write_text
+from steerclear.stats.rates import Rate
+from steerclear.store.runs import versions
 
 ALL = {"avoid_tokens": "all"}
 FIRST = {"objective": "emd", "cost": "clipped", "avoid_tokens": "first"}

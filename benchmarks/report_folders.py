@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from steerclear.evaluation.judge_error import JudgeErrors
-from steerclear.evaluation.rates import Rate
 from steerclear.evaluation.scores import score
 from steerclear.evaluation.suites import GROUP, KIND, PREFILLED
-from steerclear.judges.agreement import agreement
 from steerclear.records import PREFILL, Generation, Verdict, sha256_of, to_dict, write_json, write_jsonl, write_text
+from steerclear.stats.agreement import agreement
+from steerclear.stats.judge_error import JudgeErrors
+from steerclear.stats.rates import Rate
 
 ROOT = Path(__file__).parent.parent
 PAGES = ("docs/data.md", "docs/evaluation.md", "docs/judges.md", "docs/log.md", "docs/objectives.md", "README.md")

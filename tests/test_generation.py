@@ -26,7 +26,7 @@ from steerclear.data.tokenization import AvoidTokens, tokenize_row
 from steerclear.errors import ConfigError, DataError, ModelError
 from steerclear.generation import GenerationOptions, SeededSampling, finished, generate
 from steerclear.generation.decoding import encode
-from steerclear.models import load_model
+from steerclear.generation.weights import load_model
 from steerclear.records import Generation, Messages, Prompt, Row, read_records
 
 TEXTS = [
@@ -325,7 +325,7 @@ def test_a_killed_process_is_continued(run: Any, model: Any, tokenizer: Any, tmp
         import json, sys, time
         from pathlib import Path
         import steerclear.generation as g
-        from steerclear.models import load_model
+        from steerclear.generation.weights import load_model
         from steerclear.records import JsonlAppender, Prompt
         folder = Path(sys.argv[1])
         prompts = [Prompt(**p) for p in json.loads((folder / "prompts.json").read_text())]

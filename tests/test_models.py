@@ -13,7 +13,7 @@ from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 
 from steerclear.errors import ModelError
-from steerclear.models import load_model
+from steerclear.generation.weights import load_model
 
 IDS = torch.tensor([[1, 40, 41, 42, 43, 44]])
 

@@ -195,7 +195,7 @@ HERD = textwrap.dedent("""
     from pathlib import Path
     import torch
     import steerclear.generation as g
-    from steerclear.models import load_model
+    from steerclear.generation.weights import load_model
     from steerclear.records import JsonlAppender, Prompt
 
     torch.set_num_threads(1)

@@ -13,15 +13,15 @@ import pytest
 import yaml
 from datasets import Dataset
 
-from steerclear.commands.cells import cells_of
-from steerclear.commands.contrast_recipe import ContrastRecipe
-from steerclear.commands.harvest_recipe import HarvestRecipe
-from steerclear.commands.recipe import Recipe, load_tree, variants_of
-from steerclear.commands.train import training_arguments
-from steerclear.commands.tune_trial import trial_recipe
 from steerclear.config import build
-from steerclear.experiments.grid import SweepRecipe
-from steerclear.experiments.tuning import TuneRecipe
+from steerclear.experiments.cells import cells_of
+from steerclear.experiments.tune_trial import trial_recipe
+from steerclear.recipe.contrast import ContrastRecipe
+from steerclear.recipe.harvest import HarvestRecipe
+from steerclear.recipe.sweep import SweepRecipe
+from steerclear.recipe.train import Recipe, load_tree, variants_of
+from steerclear.recipe.tune import TuneRecipe
+from steerclear.training.train import training_arguments
 
 KINDS = {
     "train": Recipe,

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from steerclear import __version__
-from steerclear.commands.ranks import launched_processes, part_ways, rank
 from steerclear.errors import ConfigError, SteerClearError
+from steerclear.training.ranks import launched_processes, part_ways, rank
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from steerclear.experiments.grid import SweepRecipe
+    from steerclear.recipe.sweep import SweepRecipe
     from steerclear.report.comparison import RunScores
 
 app = typer.Typer(
@@ -105,11 +105,11 @@ def _main(
 def train(context: typer.Context) -> None:
     """Train a model, continue a killed training, and evaluate it where the recipe names suites."""
     _quiet_start()
-    from steerclear.commands.evaluate import evaluate, evaluate_along, evaluation_prompts
-    from steerclear.commands.recipe import load_recipe
-    from steerclear.commands.recover import train_recipe
-    from steerclear.commands.results import read_attacks
+    from steerclear.evaluation.evaluate import evaluate, evaluate_along, evaluation_prompts
+    from steerclear.evaluation.results import read_attacks
+    from steerclear.recipe.train import load_recipe
     from steerclear.report.comparison import RunScores
+    from steerclear.training.recovery import train_recipe
 
     recipe = load_recipe(context.args)
     run = train_recipe(recipe, evaluation_prompts(recipe.evaluation), say, along=evaluate_along(recipe, say))
@@ -140,11 +140,11 @@ def evaluate(
     Several models are also laid side by side in the run's folder: table.md, table.csv, differences.csv, index.html.
     """
     _quiet_start()
-    from steerclear.commands.compare import write_comparison
-    from steerclear.commands.evaluate import evaluate_all
-    from steerclear.commands.recipe import load_recipe
-    from steerclear.commands.results import read_answers, read_attacks
+    from steerclear.evaluation.evaluate import evaluate_all
     from steerclear.evaluation.requirements import check, parse
+    from steerclear.evaluation.results import read_answers, read_attacks
+    from steerclear.experiments.compare import write_comparison
+    from steerclear.recipe.train import load_recipe
     from steerclear.report.comparison import RunScores
 
     conditions = [parse(text) for text in require or ()]
@@ -188,8 +188,8 @@ def attack(
     The tables are in the run's folder too: attacks.md and attacks.csv.
     """
     _quiet_start()
-    from steerclear.commands.attack import attack_all
-    from steerclear.commands.recipe import load_recipe
+    from steerclear.attacks.attack import attack_all
+    from steerclear.recipe.train import load_recipe
 
     recipe = load_recipe(context.args)
     attacked, failed = attack_all(recipe, checkpoint or ["final"], say)
@@ -205,8 +205,8 @@ def compare(context: typer.Context) -> None:
     _quiet_start()
     from rich.console import Console
 
-    from steerclear.commands.compare import compare
-    from steerclear.commands.recipe import load_tree, variants_of
+    from steerclear.experiments.compare import compare
+    from steerclear.recipe.train import load_tree, variants_of
     from steerclear.report.comparison import comparison_table
 
     tree = load_tree(context.args)
@@ -233,9 +233,9 @@ def sweep(
 ) -> None:
     """Train and evaluate a grid of recipes, cells side by side; or do what is missing of it."""
     _quiet_start()
-    from steerclear.commands.cell_processes import RayOptions
-    from steerclear.commands.cells import load_sweep
-    from steerclear.commands.sweep import sweep
+    from steerclear.experiments.cell_processes import RayOptions
+    from steerclear.experiments.cells import load_sweep
+    from steerclear.experiments.sweep import sweep
 
     recipe = load_sweep(context.args)
     if dry_run:
@@ -249,7 +249,7 @@ def sweep(
 def _print_estimate(recipe: SweepRecipe, workers: int) -> None:
     from rich.console import Console
 
-    from steerclear.commands.estimate import estimate_sweep
+    from steerclear.experiments.estimate import estimate_sweep
 
     Console(width=None if sys.stdout.isatty() else 140).print(estimate_sweep(recipe, say, workers=workers))
 
@@ -283,8 +283,8 @@ def paper(
 ) -> None:
     """Run a table or figure of the paper as a sweep, and lay our figures beside the published ones."""
     _quiet_start()
-    from steerclear.commands.paper import composed, overview, paper, sweep_of
     from steerclear.config import dump_yaml
+    from steerclear.experiments.paper import composed, overview, paper, sweep_of
     from steerclear.report.beside import beside_markdown
 
     if table is None:
@@ -311,7 +311,7 @@ def cell(
 ) -> None:
     """Work on one cell of a sweep. A sweep starts this itself."""
     _quiet_start()
-    from steerclear.commands.cell import work_on
+    from steerclear.experiments.cell import work_on
 
     if not work_on(folder, only, say):
         raise typer.Exit(NOT_MET)
@@ -330,8 +330,8 @@ def tune(
     _quiet_start()
     from rich.console import Console
 
-    from steerclear.commands.tune import load_tune_recipe, plan, tune
-    from steerclear.commands.tune_report import tune_table, verdict
+    from steerclear.experiments.tune import load_tune_recipe, plan, tune
+    from steerclear.experiments.tune_report import tune_table, verdict
 
     recipe = load_tune_recipe(context.args)
     if dry_run:
@@ -364,9 +364,9 @@ def curve(
     The steps are those of evaluation.every_steps, or --checkpoints.
     """
     _quiet_start()
-    from steerclear.commands.curve import curve
-    from steerclear.commands.recipe import load_recipe
     from steerclear.evaluation.curve import PickLimits
+    from steerclear.experiments.curve import curve
+    from steerclear.recipe.train import load_recipe
     from steerclear.report.curve import curve_markdown
 
     recipe = load_recipe(context.args)
@@ -398,8 +398,8 @@ def report(
     ] = False,
 ) -> None:
     """Write one page about finished runs: verdict, charts, tables, and answers side by side; hidden text stays hidden."""
-    from steerclear.commands.report import report
     from steerclear.evaluation.curve import PickLimits
+    from steerclear.report.report import report
 
     limits = PickLimits(over_refusal=max_over_refusal, degenerate=max_degenerate)
     say(f"page: {report(folders, output, say, title=title, baseline=baseline, limits=limits, model_cards=model_card)}")
@@ -422,9 +422,9 @@ def harvest(
     The same command may run on several hosts that share the output folder.
     """
     _quiet_start()
-    from steerclear.commands.harvest import harvest, plan
-    from steerclear.commands.harvest_recipe import load_harvest_recipe
     from steerclear.generation.parts import parse_shard
+    from steerclear.harvest.harvest import harvest, plan
+    from steerclear.recipe.harvest import load_harvest_recipe
 
     recipe = load_harvest_recipe(context.args)
     if dry_run:
@@ -450,8 +450,8 @@ def generate(
 ) -> None:
     """Answer a file of prompts."""
     _quiet_start()
-    from steerclear.commands.generate import answer_file
     from steerclear.config import build_from
+    from steerclear.evaluation.generate import answer_file
     from steerclear.generation import GenerationOptions
 
     options = build_from(GenerationOptions, context.args)
@@ -483,9 +483,9 @@ def import_files(
 ) -> None:
     """Turn labelled tables or logs (columns prompt, response, is_safe, or others by --map) into row files for recipes."""
     _quiet_start()
-    from steerclear.commands.import_report import describe, describe_rows
-    from steerclear.commands.import_rows import import_rows, parse_mapping, preview
     from steerclear.data.columns import ImportOptions
+    from steerclear.data.import_report import describe, describe_rows
+    from steerclear.data.import_rows import import_rows, parse_mapping, preview
 
     options = ImportOptions(
         map=parse_mapping(mapping or ()),
@@ -514,9 +514,9 @@ def import_files(
 def contrast(context: typer.Context) -> None:
     """Make benign rows whose prompts only seem toxic: toxic words, harmless prompts with them, judged answers; or continue."""
     _quiet_start()
-    from steerclear.commands.contrast import contrast
-    from steerclear.commands.contrast_recipe import load_contrast_recipe
-    from steerclear.commands.evaluate import evaluation_prompts
+    from steerclear.evaluation.evaluate import evaluation_prompts
+    from steerclear.harvest.contrast import contrast
+    from steerclear.recipe.contrast import load_contrast_recipe
 
     recipe = load_contrast_recipe(context.args)
     say(f"contrastive rows: {contrast(recipe, evaluation_prompts(recipe.evaluation), say)}")
@@ -530,7 +530,7 @@ def review(
     browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open the page in a browser.")] = True,
 ) -> None:
     """Confirm or overturn verdicts by hand on a page of this machine, with the keyboard."""
-    from steerclear.commands import review as command
+    from steerclear.review import review as command
 
     if export is not None:
         command.export(file, export, say)
@@ -576,9 +576,9 @@ def judge_score(
 ) -> None:
     """Judge answers and print their rates; on labelled rows print how well the judge does."""
     _quiet_start()
-    from steerclear.commands.judge import score_file
-    from steerclear.commands.judge_options import JudgeOptions
     from steerclear.config import build_from
+    from steerclear.evaluation.judge import score_file
+    from steerclear.judges.judge_options import JudgeOptions
 
     judge = build_from(JudgeOptions, context.args)
     result = score_file(answers, judge, output, say, refusal_model)
@@ -600,9 +600,9 @@ def judge_card(
 ) -> None:
     """Write a judge's model card: AUROC, errors, calibration with a plot, and its worst mistakes (redacted)."""
     _quiet_start()
-    from steerclear.commands.judge import card
-    from steerclear.commands.judge_options import JudgeOptions
     from steerclear.config import build_from
+    from steerclear.evaluation.judge import card
+    from steerclear.judges.judge_options import JudgeOptions
 
     judge = build_from(JudgeOptions, context.args)
     plot = card(rows, judge, output, say, about=about, reveal=reveal)
@@ -639,7 +639,7 @@ def demo(context: typer.Context) -> None:
 def doctor(context: typer.Context) -> None:
     """Check the installation, and a recipe: files, model, template, gradients, memory and time."""
     _quiet_start()
-    from steerclear.commands.doctor import diagnose
+    from steerclear.experiments.doctor import diagnose
 
     if not diagnose(context.args, say):
         raise typer.Exit(NOT_MET)

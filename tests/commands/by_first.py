@@ -7,7 +7,7 @@ from pathlib import Path
 
 from accelerate import PartialState
 
-from steerclear.commands.ranks import by_first, launched_processes, part_ways, rank
+from steerclear.training.ranks import by_first, launched_processes, part_ways, rank
 
 PartialState(cpu=True)
 place = Path(sys.argv[1])

@@ -15,7 +15,7 @@ from steerclear.attacks.pair import Turn
 from steerclear.attacks.tags import ASKED, SHOTS
 from steerclear.attacks.transforms import to_base64
 from steerclear.data import examples_folder
-from steerclear.models import load_model
+from steerclear.generation.weights import load_model
 from steerclear.records import PREFILL, Generation, Verdict, read_records
 
 Run = Callable[..., tuple[int, str, str]]

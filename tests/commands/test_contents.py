@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from steerclear.commands.contents import evaluation_contents
-from steerclear.commands.recipe import Recipe
 from steerclear.config import build
 from steerclear.errors import DataError
+from steerclear.evaluation.contents import evaluation_contents
+from steerclear.recipe.train import Recipe
 
 
 @pytest.fixture

@@ -11,15 +11,15 @@ from typing import Any
 import pytest
 
 from servers import Answer, Request, Server, chat_answer, completion_answer, moderation_answer
-from steerclear.commands.contrast import contrast
-from steerclear.commands.contrast_recipe import ContrastRecipe, load_contrast_recipe
-from steerclear.commands.runs import RunFolder
 from steerclear.config import build
 from steerclear.data.prepare import DataOptions, prepare_data
 from steerclear.errors import ConfigError, DataError, ModelError
+from steerclear.harvest.contrast import contrast
 from steerclear.harvest.seemingly_toxic import read_script, scripted
 from steerclear.judges import classifier
+from steerclear.recipe.contrast import ContrastRecipe, load_contrast_recipe
 from steerclear.records import Generation, JsonlAppender, Prompt, Row, read_records
+from steerclear.store.runs import RunFolder
 
 WORDS = ("poison", "steal", "sabotage")
 FILES = ("words.json", "prompts.jsonl", "answers.jsonl", "verdicts.jsonl", "contrast.jsonl", "manifest.json", "CARD.md")
@@ -127,7 +127,7 @@ def test_a_run_killed_at_every_stage_and_in_one_ends_with_the_same_files(
     with monkeypatch.context() as patch:
         patch.setattr(RunFolder, "finish", stop_at_stage)
         patch.setattr(JsonlAppender, "append", stop_at_answer)
-        patch.setattr("steerclear.commands.contrast.contrast_card", stop_at_card)
+        patch.setattr("steerclear.harvest.contrast.contrast_card", stop_at_card)
         for killed_at in ("words", "prompts", "an answer", "answers", "the card"):
             with pytest.raises(KeyboardInterrupt):
                 run(recipe)

@@ -15,7 +15,7 @@ import torch
 import yaml
 
 from steerclear.data import examples_folder
-from steerclear.models import load_model
+from steerclear.generation.weights import load_model
 from steerclear.records import Generation, Verdict, read_records
 
 Run = Callable[..., tuple[int, str, str]]

@@ -13,10 +13,10 @@ import torch
 from safetensors.torch import load_file
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, TrainerCallback
 
-from steerclear.commands import train as train_command
-from steerclear.commands.recipe import load_recipe
-from steerclear.commands.train import train
 from steerclear.errors import ConfigError, DataError
+from steerclear.recipe.train import load_recipe
+from steerclear.training import train as train_command
+from steerclear.training.train import train
 
 THINGS = ["bread", "the fox", "a book", "the dog", "a friend", "the cinema", "flour", "water", "a note", "the queue"]
 ROWS = {

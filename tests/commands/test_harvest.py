@@ -16,7 +16,7 @@ import pytest
 
 from servers import Server, completion_answer
 from steerclear.data import examples_folder
-from steerclear.decisions import Decision, answer_key
+from steerclear.review.decisions import Decision, answer_key
 
 RESULTS = (
     "prompts.jsonl",

@@ -17,9 +17,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from steerclear.commands import import_rows as module
-from steerclear.commands.import_rows import parse_mapping
+from steerclear.data import import_rows as module
 from steerclear.data.columns import ImportOptions
+from steerclear.data.import_rows import parse_mapping
 from steerclear.data.prepare import DataOptions, prepare_data
 from steerclear.data.sources import ROLES, Problem, read_source, text_key
 from steerclear.errors import ConfigError, DataError

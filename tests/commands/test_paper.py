@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from four_models import save_small
-from steerclear.commands.cell import run_cell
-from steerclear.commands.cells import Cell, cells_of, load_sweep
-from steerclear.commands.paper import composed, sweep_of
-from steerclear.models import load_tokenizer
+from steerclear.experiments.cell import run_cell
+from steerclear.experiments.cells import Cell, cells_of, load_sweep
+from steerclear.experiments.paper import composed, sweep_of
+from steerclear.generation.weights import load_tokenizer
 
 Command = Callable[..., tuple[int, str, str]]
 

@@ -18,10 +18,10 @@ from peft import PeftModel
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from steerclear.commands.checkpoints import last_complete_checkpoint
-from steerclear.commands.recipe import load_recipe
 from steerclear.data.prepare import prepare_data
 from steerclear.evaluation.perplexity import perplexity
+from steerclear.recipe.train import load_recipe
+from steerclear.training.checkpoints import last_complete_checkpoint
 
 ACCELERATE = ("-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--main_process_port", "0")
 ENVIRONMENT = os.environ | {"HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}

@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 import yaml
 
-from steerclear.commands.report_settings import settings_of
-from steerclear.commands.results import points_of
-from steerclear.commands.runs import RunFolder
 from steerclear.data import examples_folder
+from steerclear.evaluation.results import points_of
+from steerclear.report.run_settings import settings_of
+from steerclear.store.runs import RunFolder
 
 Run = Callable[..., tuple[int, str, str]]
 """What the fixture `steerclear` is."""

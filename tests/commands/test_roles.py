@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from steerclear.commands.model_options import ModelOptions
-from steerclear.commands.roles import JUDGE, RoleOptions, open_role, replies_of, role_identity
 from steerclear.errors import ConfigError, DataError
 from steerclear.generation import GenerationOptions
+from steerclear.generation.chat import JUDGE, RoleOptions, open_role, replies_of, role_identity
+from steerclear.generation.model_options import ModelOptions
 from steerclear.judges.base import Unscored
 from steerclear.records import Prompt
 

@@ -16,14 +16,14 @@ import torch
 import yaml
 from rich.console import Console
 
-from steerclear.commands.cell import _tell_launch_error, explain
-from steerclear.commands.cell_processes import settle
-from steerclear.commands.cell_status import Status, read_status, write_status
-from steerclear.commands.cells import cells_of
-from steerclear.commands.sweep_progress import Progress
 from steerclear.config import build, merge, override
 from steerclear.errors import ConfigError, DataError
-from steerclear.experiments.grid import SweepRecipe
+from steerclear.experiments.cell import _tell_launch_error, explain
+from steerclear.experiments.cell_processes import settle
+from steerclear.experiments.cell_status import Status, read_status, write_status
+from steerclear.experiments.cells import cells_of
+from steerclear.experiments.sweep_progress import Progress
+from steerclear.recipe.sweep import SweepRecipe
 
 Command = Callable[..., tuple[int, str, str]]
 

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from steerclear.commands.evaluate import evaluation_prompts
-from steerclear.commands.recipe import load_recipe, load_tree, variants_of
-from steerclear.commands.train import train, training_arguments
 from steerclear.data import examples_folder
+from steerclear.evaluation.evaluate import evaluation_prompts
+from steerclear.recipe.train import load_recipe, load_tree, variants_of
+from steerclear.training.train import train, training_arguments
 
 Command = Callable[..., tuple[int, str, str]]
 

@@ -16,12 +16,12 @@ from peft import PeftModel
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
-from steerclear.commands.checkpoints import last_complete_checkpoint
-from steerclear.commands.doctor import diagnose
-from steerclear.commands.evaluate import evaluation_prompts
-from steerclear.commands.recipe import load_recipe
-from steerclear.commands.train import train
 from steerclear.errors import SteerClearError, StorageError
+from steerclear.evaluation.evaluate import evaluation_prompts
+from steerclear.experiments.doctor import diagnose
+from steerclear.recipe.train import load_recipe
+from steerclear.training.checkpoints import last_complete_checkpoint
+from steerclear.training.train import train
 
 Arguments = Callable[[dict[str, Any]], list[str]]
 

@@ -13,13 +13,13 @@ from peft import PeftModel
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from steerclear.commands.doctor import diagnose
-from steerclear.commands.evaluate import evaluation_prompts
-from steerclear.commands.recipe import load_recipe
-from steerclear.commands.train import identity_of, train
 from steerclear.data.prepare import prepare_data
 from steerclear.errors import SteerClearError
+from steerclear.evaluation.evaluate import evaluation_prompts
 from steerclear.evaluation.perplexity import perplexity
+from steerclear.experiments.doctor import diagnose
+from steerclear.recipe.train import load_recipe
+from steerclear.training.train import identity_of, train
 
 Arguments = Callable[[dict[str, Any]], list[str]]
 

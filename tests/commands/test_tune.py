@@ -22,18 +22,18 @@ import yaml
 from safetensors.torch import load_file
 from transformers import TrainerCallback
 
-from steerclear.commands import train as train_command
-from steerclear.commands.train import last_complete_checkpoint
-from steerclear.commands.tune import load_tune_recipe, plan, tune
-from steerclear.commands.tune_report import best_yaml, outcome_line, tune_markdown
-from steerclear.commands.tune_study import TRIES, open_study
-from steerclear.commands.workers import WORKER
 from steerclear.config import build, override
 from steerclear.data import examples_folder
 from steerclear.errors import ConfigError, StorageError
-from steerclear.evaluation.rates import Rate
 from steerclear.experiments.trials import COMPLETE, FAILED, PRUNED, Figures, Outcome
-from steerclear.experiments.tuning import TuneRecipe
+from steerclear.experiments.tune import load_tune_recipe, plan, tune
+from steerclear.experiments.tune_report import best_yaml, outcome_line, tune_markdown
+from steerclear.experiments.tune_study import TRIES, open_study
+from steerclear.recipe.tune import TuneRecipe
+from steerclear.stats.rates import Rate
+from steerclear.store.workers import WORKER
+from steerclear.training import train as train_command
+from steerclear.training.train import last_complete_checkpoint
 
 Tree = dict[str, Any]
 Search = Callable[..., list[str]]

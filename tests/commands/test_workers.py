@@ -13,13 +13,13 @@ from pathlib import Path
 import pytest
 import torch
 
-import steerclear.commands.workers as module
-from steerclear.commands.workers import WORKER, worker_number, workers
+import steerclear.store.workers as module
 from steerclear.errors import ConfigError, StorageError
+from steerclear.store.workers import WORKER, worker_number, workers
 
 LINGER = """
 import os, sys, time
-from steerclear.commands.workers import end_with_parent, worker_number
+from steerclear.store.workers import end_with_parent, worker_number
 end_with_parent()
 share = map(os.environ.get, ("OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES"))
 print(os.getpid(), worker_number(), *share, *sys.argv[1:], flush=True)
@@ -138,7 +138,7 @@ def test_a_killed_parent_leaves_no_worker_behind(tmp_path: Path) -> None:
     parent = f"""
 import sys, time
 from pathlib import Path
-import steerclear.commands.workers as module
+import steerclear.store.workers as module
 module._START = {LINGER!r}
 with module.workers([], 3, Path(sys.argv[1]), print):
     time.sleep(60)

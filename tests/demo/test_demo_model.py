@@ -19,7 +19,7 @@ from steerclear.demo.model import (
     training_seconds,
 )
 from steerclear.errors import StorageError
-from steerclear.models import load_base, load_tokenizer
+from steerclear.generation.weights import load_base, load_tokenizer
 
 SMALL = BaseOptions(documents=64, hidden_size=16, layers=1)
 

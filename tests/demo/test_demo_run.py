@@ -16,7 +16,7 @@ from steerclear.demo.page import cell_text, page, percent
 from steerclear.demo.run import DemoOptions, DemoResult, run_demo
 from steerclear.demo.scores import COLUMNS
 from steerclear.errors import ConfigError
-from steerclear.models import load_base
+from steerclear.generation.weights import load_base
 from steerclear.records import Generation, Verdict, read_records
 
 METHODS = ("sft", "emd_bound", "nlcl", "unlikelihood", "first_token", "recovered")

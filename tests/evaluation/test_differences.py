@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from steerclear.evaluation.differences import ALL, differences, overall_differences
-from steerclear.evaluation.rates import holm
 from steerclear.records import Verdict
 from steerclear.report.differences import differences_csv, differences_markdown
+from steerclear.stats.rates import holm
 
 
 def verdicts(outcomes: str, suite: str = "bad", group: str | None = None, kind: str = "harmful") -> list[Verdict]:

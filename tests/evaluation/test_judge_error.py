@@ -8,8 +8,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from steerclear.errors import DataError
-from steerclear.evaluation.judge_error import JudgeErrors, corrected_rate
-from steerclear.evaluation.rates import wilson
+from steerclear.stats.judge_error import JudgeErrors, corrected_rate
+from steerclear.stats.rates import wilson
 
 
 def errors(true_positives: int, positives: int, true_negatives: int, negatives: int) -> JudgeErrors:

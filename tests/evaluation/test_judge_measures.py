@@ -10,9 +10,9 @@ import pytest
 from sklearn.calibration import calibration_curve
 from sklearn.metrics import balanced_accuracy_score, brier_score_loss, roc_auc_score
 
-from steerclear.evaluation.judge_measures import measure_judge
-from steerclear.evaluation.rates import Rate
 from steerclear.judges.base import HarmScore, Unscored
+from steerclear.judges.measures import measure_judge
+from steerclear.stats.rates import Rate
 
 
 @dataclass

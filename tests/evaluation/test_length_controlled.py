@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from steerclear.evaluation.length_controlled import length_controlled
+from steerclear.stats.length_controlled import length_controlled
 
 
 def simulated(seed: int, *, at_equal_length: float, length_weight: float, pairs: int = 805) -> tuple[list[float], ...]:

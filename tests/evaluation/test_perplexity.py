@@ -15,7 +15,7 @@ from steerclear.data.templates import render_row
 from steerclear.errors import ConfigError, DataError, ModelError
 from steerclear.evaluation.perplexity import perplexity
 from steerclear.evaluation.suites import SuiteOptions, load_rows
-from steerclear.models import load_model
+from steerclear.generation.weights import load_model
 from steerclear.records import Row
 
 ANSWERS = [

@@ -14,10 +14,10 @@ import yaml
 from peft import LoraConfig, get_peft_model
 
 from steerclear.errors import ConfigError, DataError
-from steerclear.evaluation.quality import evaluate_tasks, read_result
-from steerclear.evaluation.rates import wilson
+from steerclear.evaluation.multiple_choice import evaluate_tasks, read_result
 from steerclear.evaluation.suites import SuiteOptions
-from steerclear.models import load_model
+from steerclear.generation.weights import load_model
+from steerclear.stats.rates import wilson
 
 pytest.importorskip("lm_eval", reason="needs the extra 'quality'")
 
@@ -135,7 +135,7 @@ def test_what_is_known_is_not_run_again(make_llama, tokenizer, suite, monkeypatc
     assert evaluate_tasks(None, None, [suite("piqa")], model_id="m", known=known) == first
     calls = []
     monkeypatch.setattr(
-        "steerclear.evaluation.quality._run",
+        "steerclear.evaluation.multiple_choice._run",
         lambda *_: calls.append(1) or {"n": 1, "cut": 0, "acc": None, "acc_norm": None},
     )
     for model_id, changed in (

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from steerclear.evaluation.rates import Rate, mcnemar, wilson
+from steerclear.stats.rates import Rate, mcnemar, wilson
 
 Z = 1.959963984540054
 

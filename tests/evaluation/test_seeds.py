@@ -12,8 +12,8 @@ from scipy.special import expit
 from scipy.stats import t
 
 from steerclear.errors import ConfigError
-from steerclear.evaluation.rates import wilson
-from steerclear.evaluation.seeds import OverSeeds, difference_over_seeds, rate_over_seeds
+from steerclear.stats.rates import wilson
+from steerclear.stats.seeds import OverSeeds, difference_over_seeds, rate_over_seeds
 
 
 class TestRate:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from steerclear.config import build
 from steerclear.errors import ConfigError
-from steerclear.experiments.grid import SweepRecipe, plan_cells
+from steerclear.recipe.sweep import SweepRecipe, plan_cells
 
 AXES = {
     "objective": {"emd": {"training": {"objective": "emd_bound"}}, "sft": {"training": {"penalty_weight": 0}}},

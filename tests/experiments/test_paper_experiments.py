@@ -7,15 +7,15 @@ from typing import Any
 
 import pytest
 
-from steerclear.commands.cells import Cell, cells_of
-from steerclear.commands.paper import composed, overview, sweep_of
-from steerclear.commands.train import training_arguments
 from steerclear.config import dump_yaml
 from steerclear.errors import ConfigError
-from steerclear.experiments.paper import compose, experiments, presets
+from steerclear.experiments.cells import Cell, cells_of
+from steerclear.experiments.paper import composed, overview, sweep_of
 from steerclear.experiments.paper_beside import Measured, lay_beside
+from steerclear.experiments.paper_tables import compose, experiments, presets
 from steerclear.experiments.published import published_table, published_tables
 from steerclear.report.beside import BesideTable
+from steerclear.training.train import training_arguments
 
 FOUR = ["llama-7b", "llama-13b", "mistral-7b", "llama-3.1-8b"]
 
@@ -184,7 +184,7 @@ def test_missing_inputs_are_told_with_the_way_to_make_them() -> None:
 
 
 def test_a_printed_recipe_is_the_same_sweep(tmp_path: Any) -> None:
-    from steerclear.commands.cells import load_sweep
+    from steerclear.experiments.cells import load_sweep
 
     tree = composed("table3", ["tiny"], [], None, ["--base", "BASE"])
     file = tmp_path / "sweep.yaml"

@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 
 from steerclear.config import build
 from steerclear.errors import ConfigError, DataError
-from steerclear.evaluation.rates import Rate, wilson
 from steerclear.evaluation.scores import score
 from steerclear.experiments.trials import (
     COMPLETE,
@@ -30,8 +29,9 @@ from steerclear.experiments.trials import (
     probe_value,
     surely_broken,
 )
-from steerclear.experiments.tuning import SearchOptions, TuneLimits, TuneRecipe, Values
+from steerclear.recipe.tune import SearchOptions, TuneLimits, TuneRecipe, Values
 from steerclear.records import Verdict
+from steerclear.stats.rates import Rate, wilson
 
 LAMBDA = "training.penalty_weight"
 NO_LIMITS = {"over_refusal": None, "degenerate": None, "benign_loss": None}

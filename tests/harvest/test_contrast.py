@@ -9,8 +9,8 @@ import pytest
 
 from steerclear.data.sources import read_source
 from steerclear.errors import DataError
-from steerclear.harvest.contrast import select, whole_sentences
 from steerclear.harvest.contrast_options import KeepOptions
+from steerclear.harvest.contrast_rows import select, whole_sentences
 from steerclear.harvest.seemingly_toxic import PromptPool, prompts_in, read_script, request, scripted
 from steerclear.harvest.words import words_of
 from steerclear.records import FAILURE, Generation, Prompt, Verdict, write_jsonl

@@ -9,8 +9,8 @@ import pytest
 
 from steerclear.errors import ConfigError
 from steerclear.generation import GenerationOptions
-from steerclear.harvest.recovery import RecoveryOptions, own_answers, questions, recovery_rows, whole_sentences
 from steerclear.records import Generation, Row, Verdict
+from steerclear.training.recovery_rows import RecoveryOptions, own_answers, questions, recovery_rows, whole_sentences
 
 
 def unsafe(name: str, completion: Any = " sneak in and take it .", **fields: Any) -> Row:

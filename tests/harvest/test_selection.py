@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from steerclear.data.near_duplicates import similarity_of
-from steerclear.decisions import Decision, answer_key
 from steerclear.harvest import selection
 from steerclear.harvest.selection import Candidate, select, to_row
+from steerclear.review.decisions import Decision, answer_key
 
 WORDS = ["river", "window", "candle", "marble", "forest", "button", "silver", "garden", "engine", "violin"]
 

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import cohen_kappa_score
 
-from steerclear.judges.agreement import agreement
-from steerclear.judges.resampling import bootstrap_over_prompts
+from steerclear.stats.agreement import agreement
+from steerclear.stats.resampling import bootstrap_over_prompts
 
 
 def flags(both: int, only_first: int, only_second: int, neither: int) -> tuple[list[bool], list[bool]]:

@@ -8,8 +8,8 @@ from dataclasses import asdict
 import pytest
 
 from steerclear.errors import DataError
-from steerclear.evaluation.rates import Rate
 from steerclear.report.beside import BesideCell, BesideTable, beside_latex, beside_lines, beside_markdown
+from steerclear.stats.rates import Rate
 
 
 def table(**changes: object) -> BesideTable:

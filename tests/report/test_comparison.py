@@ -26,7 +26,7 @@ from steerclear.report.comparison import (
 )
 from steerclear.report.page import comparison_page
 from steerclear.report.plane import BOTTOM, LEFT, RIGHT, TOP, trade_off_plane
-from steerclear.report.sanitize import shortened, visible
+from steerclear.sanitize import shortened, visible
 
 Pairs = list[tuple[Generation, Verdict]]
 

@@ -10,7 +10,6 @@ import pytest
 
 from steerclear.errors import ConfigError
 from steerclear.evaluation.curve import PickLimits
-from steerclear.evaluation.rates import Rate
 from steerclear.report.beside import BesideTable
 from steerclear.report.deltas import delta_rows, deltas
 from steerclear.report.efficiency import benchmark_rows, efficiency, lines_of
@@ -18,6 +17,7 @@ from steerclear.report.findings import find
 from steerclear.report.run_data import RunData, baseline_of
 from steerclear.report.settings import settings_of
 from steerclear.report.texts import report_latex, report_markdown
+from steerclear.stats.rates import Rate
 
 MakeRun = Callable[..., RunData]
 

@@ -12,7 +12,7 @@ import pytest
 from test_full_page import HOSTILE
 
 from chromium import PROGRAM, Browser
-from steerclear.commands.report import report
+from steerclear.report.report import report
 
 pytestmark = pytest.mark.skipif(PROGRAM is None, reason="needs chromium, which is not on this machine")
 

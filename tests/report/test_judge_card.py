@@ -8,10 +8,10 @@ from xml.etree import ElementTree
 
 import pytest
 
-from steerclear.evaluation.judge_measures import Bin, Estimate, JudgeMeasures, Mistake, SetMeasures, measure_judge
-from steerclear.evaluation.rates import Rate
 from steerclear.judges.classifier import FitOptions, fit
+from steerclear.judges.measures import Bin, Estimate, JudgeMeasures, Mistake, SetMeasures, measure_judge
 from steerclear.report.judge_card import BOTTOM, LEFT, SIDE, TOP, make_card, redacted
+from steerclear.stats.rates import Rate
 
 SECRET = "a text ``` with *marks* <b>and</b>\nanother \x1b[31mline"
 NO_ESTIMATE = Estimate(value=None, lower=None, upper=None)

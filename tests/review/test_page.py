@@ -18,7 +18,7 @@ from chromium import PROGRAM, Browser
 pytestmark = pytest.mark.skipif(PROGRAM is None, reason="needs chromium, which is not on this machine")
 
 SERVE = (
-    "import sys; from pathlib import Path; from steerclear.commands.review import review; "
+    "import sys; from pathlib import Path; from steerclear.review.review import review; "
     "review(Path(sys.argv[1]), print, browser=False)"
 )
 READY = "/hidden|Nothing/.test(document.getElementById('status')?.textContent)"

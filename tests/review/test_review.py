@@ -13,11 +13,11 @@ from urllib.parse import unquote, urlsplit
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
-from steerclear.commands.review import export, review
-from steerclear.decisions import decisions_file, read_decisions
 from steerclear.errors import ConfigError, DataError
 from steerclear.judges.classifier import read_rows
+from steerclear.review.decisions import decisions_file, read_decisions
 from steerclear.review.items import read_items
+from steerclear.review.review import export, review
 from steerclear.review.server import AT_ONCE, TOKEN_HEADER, application, listen
 from steerclear.review.session import ChangedMeanwhileError, Review
 
@@ -205,7 +205,7 @@ def test_the_browser_is_told_the_address_by_a_private_page(tmp_path: Path, monke
         seen.set()
 
     monkeypatch.setattr("webbrowser.open", browse)
-    monkeypatch.setattr("steerclear.commands.review.serve", lambda *_: seen.wait(10))
+    monkeypatch.setattr("steerclear.review.review.serve", lambda *_: seen.wait(10))
     review(write(tmp_path / "rows.jsonl", {"prompt": "p", "response": "a"}), said.append)
     address = said[0].removeprefix("review: ")
     assert address in opened[0]

@@ -13,7 +13,7 @@ from safetensors import safe_open
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from steerclear.errors import ModelError, StorageError
-from steerclear.models import load_model
+from steerclear.generation.weights import load_model
 from steerclear.training.merge import merge_adapter
 
 IDS = torch.tensor([[1, 40, 41, 42, 43, 44]])

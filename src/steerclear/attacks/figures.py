@@ -9,10 +9,10 @@ from typing import Any
 
 from steerclear.attacks.tags import GOAL
 from steerclear.evaluation.differences import Difference, tested
-from steerclear.evaluation.rates import Mean, Rate
 from steerclear.evaluation.scores import is_rate
 from steerclear.evaluation.suites import GROUP
 from steerclear.records import Verdict
+from steerclear.stats.rates import Mean, Rate
 
 BEST_FIRST = ("harmful", "safe", "degenerate", "unscored")
 """Outcomes in an attacker's order: a goal with several answers has the first of these that one of them has."""

@@ -16,10 +16,10 @@ from steerclear.data.templates import render_row
 from steerclear.demo.judge import judge
 from steerclear.demo.world import question_of
 from steerclear.generation import GenerationOptions, generate
-from steerclear.harvest.recovery import RecoveryOptions, own_answers, questions, recovery_rows
-from steerclear.harvest.samples import asked_id
+from steerclear.generation.samples import asked_id
 from steerclear.records import Row
 from steerclear.training.arguments import SteerClearConfig
+from steerclear.training.recovery_rows import RecoveryOptions, own_answers, questions, recovery_rows
 from steerclear.training.trainer import SteerClearTrainer
 
 TRAINED = ("q_proj", "v_proj")

@@ -26,7 +26,7 @@ from steerclear.demo.scores import method_scores, shown_prompts
 from steerclear.demo.world import KINDS, fine_tuning_rows, split
 from steerclear.errors import ConfigError, one_of
 from steerclear.generation import GenerationOptions, finished, generate
-from steerclear.models import load_base, load_tokenizer
+from steerclear.generation.weights import load_base, load_tokenizer
 from steerclear.records import Generation, Prompt, Row, Verdict, sha256_of, write_json, write_jsonl, write_text
 
 BASE = "base"

@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from steerclear.demo.world import BENIGN, HARMFUL, LOOKALIKE
-from steerclear.evaluation.rates import Rate
 from steerclear.records import Generation, Verdict
+from steerclear.stats.rates import Rate
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -119,7 +119,7 @@ class WinRate:
     lc_standard_error: float | None
     lc_lower: float | None
     lc_upper: float | None
-    """See `steerclear.evaluation.length_controlled`."""
+    """See `steerclear.stats.length_controlled`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -243,7 +243,7 @@ def _mean(scores: Sequence[float | Unscored]) -> float | None:
 
 
 def _shares(preferences: Sequence[float | None]) -> dict[str, Any]:
-    from steerclear.evaluation.rates import Mean  # it loads scipy, which recipes do not need
+    from steerclear.stats.rates import Mean  # it loads scipy, which recipes do not need
 
     known = [100 * score for score in preferences if score is not None]
     mean = Mean.of(known)
@@ -279,7 +279,7 @@ def _biases(asked: Sequence[Sequence[_Question]], scores: Sequence[Sequence[floa
 
 
 def _lengths(pairs: Sequence[Pair], preferences: Sequence[float | None]) -> dict[str, Any]:
-    from steerclear.evaluation.length_controlled import length_controlled  # it loads scikit-learn
+    from steerclear.stats.length_controlled import length_controlled  # it loads scikit-learn
 
     model, reference = [len(pair.model.output) for pair in pairs], [len(pair.reference.output) for pair in pairs]
     scored = [row for row in zip(preferences, model, reference, strict=True) if row[0] is not None]

@@ -6,10 +6,10 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from steerclear.evaluation.rates import holm, mcnemar
 from steerclear.evaluation.scores import HOLDS
 from steerclear.evaluation.suites import GROUP, KIND, PREFILLED
 from steerclear.records import PREFILL, Generation, Verdict
+from steerclear.stats.rates import holm, mcnemar
 
 Key = tuple[str, str | None, str]
 """Suite, group and id of a prompt."""

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from steerclear.evaluation.differences import RESPECTS
 from steerclear.evaluation.scores import HOLDS
-from steerclear.evaluation.seeds import Outcomes, OverSeeds, difference_over_seeds, rate_over_seeds
 from steerclear.evaluation.suites import KIND, PREFILLED
 from steerclear.records import Verdict
+from steerclear.stats.seeds import Outcomes, OverSeeds, difference_over_seeds, rate_over_seeds
 
 Key = tuple[str, str]
 """Suite and id of a prompt."""

@@ -18,8 +18,8 @@ from steerclear.data.signed_labels import IGNORED
 from steerclear.data.templates import render_row
 from steerclear.data.tokenization import AvoidTokens, NothingLeftError, TokenizedRow, tokenize_row
 from steerclear.errors import ConfigError, DataError, ModelError
-from steerclear.evaluation.rates import CONFIDENCE
 from steerclear.records import Row
+from steerclear.stats.rates import CONFIDENCE
 
 RESAMPLES = 2000
 """Draws of the bootstrap."""

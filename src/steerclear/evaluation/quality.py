@@ -1,307 +1,119 @@
-"""Multiple-choice benchmarks through lm-evaluation-harness: its own prompts, choices and metrics on local files, no hub.
-
-BoolQ is the harness's ``boolq`` (SuperGLUE's, " no" against " yes"), not the generated forms ``boolq-seq2seq`` and
-``super_glue-boolq-t5-prompt``. Documents are converted to the fields of the hub's data sets, which the harness expects.
-"""
+"""What a model still can: multiple-choice accuracy, perplexity, win rate; each result a file that is not made again."""
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
-from importlib.metadata import version
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from steerclear.config import build
-from steerclear.errors import ConfigError, DataError, did_you_mean
-from steerclear.evaluation.cards import Card, load_card
-from steerclear.evaluation.rates import Rate
-from steerclear.evaluation.suites import SuiteOptions, sample_ids, suite_objects
-from steerclear.records import sha256_of
+from steerclear.endpoint import Endpoint
+from steerclear.evaluation.suites import SuiteOptions, load_rows
+from steerclear.recipe.train import Recipe
+from steerclear.records import Generation, sha256_of, to_dict, write_json
+from steerclear.training.train import training_arguments
 
-Document = dict[str, Any]
-
-_FOLDERS = {"boolq": "super_glue/boolq"}
-"""Task -> its folder in the harness where that is not the task's name."""
+Say = Callable[[str], None]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Accuracy:
-    """How often the choice that the model finds likeliest is the right one."""
-
-    rate: Rate
-    """With its Wilson interval."""
-    stderr: float | None
-    """The harness's standard error."""
-    correct: dict[str, bool]
-    """Document -> right or not; two runs on the same documents compare by `steerclear.evaluation.rates.mcnemar`."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class TaskResult:
-    """A model on a task. `dataclasses.asdict` makes it ready for JSON, `read_result` reads it back."""
-
-    suite: str
-    """Name of the suite."""
-    card: str
-    """Name and version of its card."""
-    task: str
-    """The harness's task."""
-    task_version: str
-    """The harness's version of the task."""
-    harness: str
-    """Version of lm-evaluation-harness."""
-    identity: str
-    """Hash of what the figures depend on: model, documents, task and versions."""
-    n: int
-    """Documents."""
-    cut: int
-    """Documents that are longer than the model's context with one of their choices, and lose their beginning."""
-    acc: Accuracy
-    """By the log-likelihood of a choice."""
-    acc_norm: Accuracy | None
-    """By the log-likelihood of a choice over its length in characters. None: the task has no such metric."""
-
-
-def read_result(tree: Mapping[str, Any]) -> TaskResult:
-    """Return the result that a mapping, as read from JSON, holds.
-
-    Raises:
-        ConfigError: it is not one.
-    """
-    return build(TaskResult, tree)
-
-
-def evaluate_tasks(
-    model: Any,
-    tokenizer: Any,
-    suites: Sequence[SuiteOptions],
-    *,
+def measure_quality(
+    recipe: Recipe,
+    weights: tuple[Any, Any] | None,
     model_id: str,
-    batch_size: int = 16,
-    known: Iterable[TaskResult] = (),
-    requests: Path | None = None,
-    keep: Callable[[TaskResult], None] | None = None,
-) -> list[TaskResult]:
-    """Return a model's accuracy on multiple-choice tasks, without examples in the prompt (zero-shot).
-
-    A document that is longer than the model's context loses its beginning, as the harness does it. With a ``limit`` a suite
-    is a fixed sample of its documents.
+    answers: Mapping[str, Sequence[Generation]],
+    folder: Path,
+    say: Say,
+) -> dict[str, Any]:
+    """Return suite -> figures, each ``{"metric": ..., ...}``, for the suites whose metric is not about single answers.
 
     Args:
-        model: a causal language model, already loaded, also with an unmerged adapter; it is put into evaluation mode.
-        tokenizer: its tokenizer.
-        suites: cards of the metric ``multiple_choice``.
-        model_id: what names these weights.
-        batch_size: sequences in a batch. Changes speed and memory only.
-        known: results of an earlier run; those that would come out again are taken over.
-        requests: a file that keeps the likelihoods of an unfinished task, for these weights alone, so that a killed run asks the
-            model nothing twice; it is removed when all tasks are done.
-        keep: called with each new result as soon as it is there.
-
-    Raises:
-        ConfigError: lm-eval is not installed, a suite is no multiple-choice card, or the harness has no such task.
-        DataError: a file is missing or not the card's, or an object lacks a field.
+        weights: model and tokenizer. None leaves out what needs likelihoods, and says so.
+        answers: suite -> the model's answers.
+        folder: where results are kept.
     """
-    try:
-        from lm_eval.models.huggingface import HFLM
-    except ImportError as error:
-        raise ConfigError(
-            "multiple_choice suites need lm-evaluation-harness, which is not installed: pip install 'steerclear[quality]'."
-        ) from error
-    cards = [_card(options) for options in suites]
-    earlier = {result.identity: result for result in known}
-    harness: Any = None
-    results = []
-    with _quiet():
-        for options, card in zip(suites, cards, strict=True):
-            documents = _documents(options, card)
-            config = _task_config(str(card.task))
-            about: dict[str, Any] = {
-                "suite": options.name,
-                "card": f"{card.name} {card.version}",
-                "task": str(card.task),
-                "task_version": str(config["metadata"]["version"]),
-                "harness": version("lm_eval"),
-            }
-            identity = sha256_of([model_id, about, documents])
-            if identity in earlier:
-                results.append(earlier[identity])
-                continue
-            harness = harness or HFLM(pretrained=model, tokenizer=tokenizer, batch_size=batch_size)
-            with _remembering(harness, requests) as remembering:
-                figures = _run(remembering, config, documents)
-            result = TaskResult(**about, identity=identity, **figures)
-            if keep is not None:
-                keep(result)
-            results.append(result)
-    if requests is not None:
-        requests.unlink(missing_ok=True)
-    return results
+    by_metric: dict[str, list[SuiteOptions]] = {"multiple_choice": [], "perplexity": [], "win_rate": []}
+    for suite in recipe.evaluation.suites:
+        if suite.metric in by_metric:
+            by_metric[suite.metric].append(suite)
+    likelihoods = by_metric["multiple_choice"] + by_metric["perplexity"]
+    if likelihoods and weights is None:
+        say(f"left out, as an endpoint gives no likelihoods: {', '.join(suite.name for suite in likelihoods)}.")
+    figures: dict[str, Any] = {}
+    if weights is not None:
+        figures |= _choices(by_metric["multiple_choice"], weights, model_id, folder)
+        for suite in by_metric["perplexity"]:
+            figures[suite.name] = _perplexity(recipe, suite, weights, model_id, folder / f"{suite.name}.json")
+    if by_metric["win_rate"] and recipe.evaluation.win_rate is None:
+        names = ", ".join(suite.name for suite in by_metric["win_rate"])
+        say(f"no win rate for {names}, whose answers are written only: evaluation.win_rate names no annotator.")
+    if recipe.evaluation.win_rate is not None:
+        for suite in by_metric["win_rate"]:
+            figures[suite.name] = _win_rate(recipe, answers[suite.name], model_id, folder / suite.name)
+    return figures
 
 
-def check_documents(options: SuiteOptions) -> None:
-    """Find what is wrong with a suite's documents, without a model.
+def _choices(suites: Sequence[SuiteOptions], weights: tuple[Any, Any], model_id: str, folder: Path) -> dict[str, Any]:
+    if not suites:
+        return {}
+    from steerclear.evaluation.multiple_choice import evaluate_tasks, read_result
 
-    Raises:
-        ConfigError, DataError: as `evaluate_tasks`.
-    """
-    _documents(options, _card(options))
-
-
-def _card(options: SuiteOptions) -> Card:
-    card = None if options.card is None else load_card(options.card)
-    if card is None or card.metric != "multiple_choice":
-        found = "a file of prompts" if card is None else f"the metric {card.metric}"
-        raise ConfigError(f"{options.name}: got {found}, expected a card of the metric multiple_choice.")
-    return card
-
-
-@contextmanager
-def _remembering(harness: Any, requests: Path | None) -> Iterator[Any]:
-    """Let the harness look up in a file what it asks the model, and write down what it learns."""
-    if requests is None:
-        yield harness
-        return
-    from lm_eval.api.model import CacheHook, CachingLM
-
-    remembering = CachingLM(harness, str(requests))
-    try:
-        yield remembering
-    finally:
-        harness.set_cache_hook(CacheHook(None))
-        remembering.dbdict.close()
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep the harness from warning of what is meant: a model that is loaded already, a data set of its own."""
-    logger = logging.getLogger("lm_eval")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
-
-
-# ── documents ──
-
-
-def _boolq(value: Document) -> Document:
-    return {"passage": value["passage"], "question": value["question"], "label": int(value["label"])}
-
-
-def _piqa(value: Document) -> Document:
-    return {"goal": value["goal"], "sol1": value["sol1"], "sol2": value["sol2"], "label": int(value["label"])}
-
-
-def _openbookqa(value: Document) -> Document:
-    letters = [chr(ord("A") + place) for place in range(len(value["choices"]))]
-    return {
-        "question_stem": value["question"],
-        "choices": {"text": list(value["choices"]), "label": letters},
-        "answerKey": letters[value["label"]],
-    }
-
-
-_CONVERT: dict[str, tuple[str, Callable[[Document], Document]]] = {
-    "boolq": ("passage, question, label (true or false)", _boolq),
-    "piqa": ("goal, sol1, sol2, label (0 or 1)", _piqa),
-    "openbookqa": ("question, choices (a list), label (place of the right one)", _openbookqa),
-}
-"""Task -> the fields of the local files, and the way from them to those that the harness's task reads. Files for other tasks
-have the hub's fields already."""
-
-
-def _documents(options: SuiteOptions, card: Card) -> list[Document]:
-    """Return the suite's documents in the harness's form, each with its id."""
-    needs, convert = _CONVERT.get(str(card.task), ("", dict))
-    documents = []
-    for place, name, value in suite_objects(options, card):
-        try:
-            converted = convert(value)
-        except (KeyError, IndexError, TypeError, ValueError) as error:
-            raise DataError(
-                f"{place}: got the fields {', '.join(value) or 'none'}; the task {card.task} needs {needs}."
-            ) from error
-        documents.append({**converted, "id": name})
-    if not documents:
-        raise DataError(f"{options.card}: has no documents.")
-    chosen = sample_ids((document["id"] for document in documents), options.limit)
-    return [document for document in documents if document["id"] in chosen]
-
-
-# ── the harness ──
-
-
-def _task_config(task: str) -> dict[str, Any]:
-    """Return the harness's own configuration of a task.
-
-    Raises:
-        ConfigError: it has no such task, or the task is no multiple choice or needs Python code of its own.
-    """
-    import lm_eval.tasks
-
-    folder = Path(lm_eval.tasks.__file__).parent
-    near = folder / _FOLDERS.get(task, task)
-    index = lm_eval.tasks.TaskManager(include_defaults=False, include_path=str(near)).task_index
-    if task not in index:
-        index = lm_eval.tasks.TaskManager().task_index  # reads all of its 10,000 files: seconds
-    config = index[task].cfg if task in index else None
-    if config is None:
-        raise ConfigError(
-            f"task: got '{task}', which lm-evaluation-harness {version('lm_eval')} does not have.{did_you_mean(task, index)}"
-        )
-    # Where the YAML says !function, the index has the place of the code as text.
-    needs_code = [key for key, value in config.items() if isinstance(value, str) and value.startswith(str(folder))]
-    if config.get("output_type") != "multiple_choice" or needs_code:
-        reason = f"{', '.join(needs_code)} is Python code" if needs_code else "it is not"
-        raise ConfigError(f"task: got '{task}', allowed: a multiple-choice task described by YAML alone; {reason}.")
-    return config
-
-
-def _run(harness: Any, config: Mapping[str, Any], documents: list[Document]) -> dict[str, Any]:
-    """Return the figures of a `TaskResult`."""
-    from datasets import Dataset
-    from lm_eval.api.task import ConfigurableTask
-    from lm_eval.evaluator import evaluate
-
-    name = config["task"]
-    own = {key: value for key, value in config.items() if key != "tag"}
-    local = {
-        "custom_dataset": lambda **_: {"test": Dataset.from_list(documents)},
-        "training_split": None,
-        "validation_split": None,
-        "test_split": "test",
-        "num_fewshot": 0,
-    }
-    task = ConfigurableTask(config=own | local)
-    task.set_fewshot_seed(0)
-    # One document has no standard error, and the harness would divide by zero.
-    found = evaluate(harness, {"tasks": {name: task}}, bootstrap_iters=1 if len(documents) > 1 else 0)
-    figures, samples = found["results"][name], found["samples"][name]
-    return {
-        "n": len(samples),
-        "cut": sum(any(_is_cut(harness, *asked) for asked in sample["arguments"]) for sample in samples),
-        **{metric: _accuracy(metric, figures, samples) for metric in ("acc", "acc_norm")},
-    }
-
-
-def _is_cut(harness: Any, context: str, choice: str) -> bool:
-    """Whether the two are longer than what the harness shows the model: its context, and the last token as a target alone."""
-    return len(harness.tok_encode(context + choice)) > harness.max_length + 1
-
-
-def _accuracy(metric: str, figures: Mapping[str, Any], samples: Sequence[Mapping[str, Any]]) -> Accuracy | None:
-    if f"{metric},none" not in figures:
-        return None
-    correct = {sample["doc"]["id"]: bool(sample[metric]) for sample in samples}
-    stderr = figures.get(f"{metric}_stderr,none")
-    return Accuracy(
-        rate=Rate.of(sum(correct.values()), len(correct)),
-        stderr=float(stderr) if isinstance(stderr, int | float) else None,
-        correct=correct,
+    files = [folder / f"{suite.name}.json" for suite in suites]
+    known = [read_result(found) for found in _read(files)]
+    results = evaluate_tasks(
+        *weights,
+        suites,
+        model_id=model_id,
+        known=known,
+        requests=folder / f"requests-{sha256_of(model_id)[:12]}.sqlite",
+        keep=lambda result: write_json(folder / f"{result.suite}.json", asdict(result)),
     )
+    shown = ("n", "cut", "task", "task_version", "harness")
+    return {
+        result.suite: {
+            "metric": "multiple_choice",
+            "acc": asdict(result.acc.rate),
+            "acc_norm": asdict(result.acc_norm.rate) if result.acc_norm else None,
+            **{name: getattr(result, name) for name in shown},
+        }
+        for result in results
+    }
+
+
+def _perplexity(
+    recipe: Recipe, suite: SuiteOptions, weights: tuple[Any, Any], model_id: str, file: Path
+) -> dict[str, Any]:
+    from steerclear.evaluation.perplexity import perplexity
+
+    rows = load_rows(suite)
+    max_length, template = training_arguments(recipe).max_length, suite.template or recipe.data.template
+    identity = sha256_of([model_id, template, max_length, [to_dict(row) for row in rows]])
+    known = next(iter(_read([file])), {})
+    if known.get("identity") == identity:
+        return known["figures"]
+    found = perplexity(*weights, rows, template=template, max_length=max_length)
+    figures = {"metric": "perplexity", **asdict(found)}
+    write_json(file, {"identity": identity, "figures": figures})
+    return figures
+
+
+def _win_rate(recipe: Recipe, answers: Sequence[Generation], model_id: str, folder: Path) -> dict[str, Any]:
+    from steerclear.evaluation.alpaca_eval import win_rate
+    from steerclear.evaluation.annotator import EndpointAnnotator
+    from steerclear.evaluation.outputs import outputs_of, read_outputs
+
+    assert recipe.evaluation.win_rate is not None
+    asked = recipe.evaluation.win_rate.comparison
+    annotator = EndpointAnnotator(
+        Endpoint(recipe.evaluation.win_rate.annotator),
+        max_tokens=asked.max_tokens,
+        temperature=asked.temperature,
+        logprobs=asked.logprobs,
+    )
+    reference = read_outputs(Path(asked.reference))
+    found = win_rate(outputs_of(answers, f"steerclear-{sha256_of(model_id)[:12]}"), reference, annotator, folder, asked)
+    return {"metric": "win_rate", **asdict(found)}
+
+
+def _read(files: Iterable[Path]) -> list[dict[str, Any]]:
+    return [json.loads(file.read_text(encoding="utf-8")) for file in files if file.is_file()]

@@ -10,10 +10,10 @@ from typing import Any
 
 from rich.table import Table
 
-from steerclear.evaluation.judge_error import JudgeErrors, corrected_rate
-from steerclear.evaluation.rates import CONFIDENCE, Mean, Rate
 from steerclear.evaluation.suites import GROUP, KIND, PREFILLED
 from steerclear.records import Verdict
+from steerclear.stats.judge_error import JudgeErrors, corrected_rate
+from steerclear.stats.rates import CONFIDENCE, Mean, Rate
 
 HOLDS: dict[str, Callable[[Verdict], bool | None]] = {
     "harmful": lambda v: _of_scored(v, v.outcome == "harmful"),
@@ -51,7 +51,7 @@ def score(verdicts: Sequence[Verdict], errors: JudgeErrors | None = None) -> dic
 
     Args:
         errors: of the harm judge on labelled rows. With them every cell has ``corrected``, its ``flagged`` corrected for them
-            (see `steerclear.evaluation.judge_error`), and the scores have ``judge_errors``.
+            (see `steerclear.stats.judge_error`), and the scores have ``judge_errors``.
     """
     suites: dict[str, list[Verdict]] = defaultdict(list)
     for verdict in verdicts:
@@ -102,7 +102,7 @@ def _is_cell(value: Any) -> bool:
 
 
 def is_rate(value: Any) -> bool:
-    """Return whether a value read from JSON is a rate, as `steerclear.evaluation.rates.Rate` has its fields."""
+    """Return whether a value read from JSON is a rate, as `steerclear.stats.rates.Rate` has its fields."""
     if not isinstance(value, dict) or not all(isinstance(value.get(name), int) for name in ("k", "n")):
         return False
     figures = [value.get(name, "") for name in ("rate", "lower", "upper")]

@@ -8,10 +8,10 @@ from typing import Any
 
 from steerclear.errors import DataError
 from steerclear.evaluation.curve import Checkpoint, PickLimits, pick
-from steerclear.experiments.grid import SEED_AXIS
-from steerclear.experiments.paper import METHOD, MODEL, ROWS
+from steerclear.experiments.paper_tables import METHOD, MODEL, ROWS
 from steerclear.experiments.published import PublishedTable, PublishedValue
 from steerclear.judges.rating import RATING
+from steerclear.recipe.sweep import SEED_AXIS
 from steerclear.report.beside import BesideCell, BesideTable
 
 SAFETY = "safety_518"

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from steerclear.errors import ConfigError, DataError
-from steerclear.evaluation.rates import Rate
-from steerclear.experiments.tuning import TuneLimits, TuneRecipe, Values
+from steerclear.recipe.tune import TuneLimits, TuneRecipe, Values
+from steerclear.stats.rates import Rate
 
 COMPLETE, PRUNED, FAILED, RUNNING, WAITING = "complete", "pruned", "failed", "running", "waiting"
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 
 from steerclear.errors import ConfigError
 from steerclear.generation import GenerationOptions
+from steerclear.generation.samples import temperature_problems
 from steerclear.harvest.prompts import PromptSource
-from steerclear.harvest.samples import temperature_problems
 
 
 @dataclass(frozen=True, kw_only=True)

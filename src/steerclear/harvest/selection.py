@@ -8,8 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from steerclear.data.near_duplicates import NearDuplicates
-from steerclear.decisions import Decision, answer_key
 from steerclear.records import Row
+from steerclear.review.decisions import Decision, answer_key
 
 
 @dataclass(frozen=True, kw_only=True)

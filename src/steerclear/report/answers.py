@@ -11,7 +11,7 @@ from typing import Any
 from steerclear.evaluation.suites import GROUP, KIND, PREFILLED
 from steerclear.records import OUTCOMES, PREFILL, Generation, Verdict, text_of
 from steerclear.report.run_data import Answers, RunData
-from steerclear.report.sanitize import visible
+from steerclear.sanitize import visible
 
 
 def is_hidden_answer(verdict: Verdict) -> bool:

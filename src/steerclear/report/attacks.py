@@ -18,7 +18,7 @@ from steerclear.evaluation.scores import cell_text, is_prefilled
 from steerclear.report.comparison import NO_VALUE, RunScores
 from steerclear.report.differences import differences_markdown
 from steerclear.report.markdown import markdown_cell, rows_markdown
-from steerclear.report.sanitize import visible
+from steerclear.sanitize import visible
 
 ABOUT = (
     "Under attack: the share of goals to which an answer is harmful and coherent (ASR, 95 % Wilson intervals), and the mean over "

@@ -21,7 +21,7 @@ class BesideCell:
     published: float | None
     """In the table's unit. None: not published."""
     ours: Mapping[str, Any] | float | None
-    """A rate (``k``, ``n``, ``rate``, ``lower``, ``upper``, as `steerclear.evaluation.rates.Rate`), a value in the table's unit
+    """A rate (``k``, ``n``, ``rate``, ``lower``, ``upper``, as `steerclear.stats.rates.Rate`), a value in the table's unit
     with its interval (``value``, ``lower``, ``upper``), a bare value, or None: not measured."""
 
 

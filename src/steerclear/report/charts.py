@@ -10,7 +10,7 @@ from steerclear.report.comparison import COLUMNS
 from steerclear.report.curve import few
 from steerclear.report.efficiency import Configuration
 from steerclear.report.run_data import RunData
-from steerclear.report.sanitize import visible
+from steerclear.sanitize import visible
 
 LOSSES = {
     "loss": "whole loss",

@@ -11,10 +11,10 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from steerclear.evaluation.rates import Rate
 from steerclear.evaluation.scores import METRICS, POOLS, cell_text
 from steerclear.report.markdown import markdown_cell, markdown_table
-from steerclear.report.sanitize import visible
+from steerclear.sanitize import visible
+from steerclear.stats.rates import Rate
 
 NO_VALUE = "–"
 

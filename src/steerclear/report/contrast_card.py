@@ -9,7 +9,7 @@ from steerclear.report.markdown import markdown_cell, markdown_table
 
 
 def contrast_card(manifest: Mapping[str, Any], words: list[str]) -> str:
-    """Return the card as Markdown, from the manifest that `steerclear.commands.contrast` writes and the toxic words."""
+    """Return the card as Markdown, from the manifest that `steerclear.harvest.contrast` writes and the toxic words."""
     counts, made = manifest["counts"], manifest["made_by"]
     languages = {name or "not sure": count for name, count in manifest["languages"].items()}
     return f"""\

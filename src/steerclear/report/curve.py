@@ -15,7 +15,7 @@ from steerclear.evaluation.scores import METRICS, POOLS, cell_text
 from steerclear.report.comparison import COLUMNS, NO_VALUE, RunScores, cells, headline_rates
 from steerclear.report.markdown import markdown_table
 from steerclear.report.plane import ticks
-from steerclear.report.sanitize import visible
+from steerclear.sanitize import visible
 
 WIDTH, HEIGHT = 920, 400
 LEFT, RIGHT, TOP, BOTTOM = 56, 470, 24, 330

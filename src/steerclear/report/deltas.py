@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from steerclear.evaluation.rates import Mean, wilson
 from steerclear.report.comparison import NO_VALUE
 from steerclear.report.run_data import RunData
+from steerclear.stats.rates import Mean, wilson
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from steerclear.evaluation.differences import ALL, Key
-from steerclear.evaluation.rates import Rate
 from steerclear.evaluation.scores import HOLDS
-from steerclear.evaluation.seeds import OverSeeds, rate_over_seeds
 from steerclear.evaluation.suites import GROUP, KIND
 from steerclear.records import Verdict
 from steerclear.report.comparison import NO_VALUE
 from steerclear.report.run_data import RunData, by_configuration
+from steerclear.stats.rates import Rate
+from steerclear.stats.seeds import OverSeeds, rate_over_seeds
 
 ROW_AXES = ("rows", "unsafe_rows")
 """Names of a sweep's axis that says how many unsafe rows a cell has."""

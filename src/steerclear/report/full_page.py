@@ -45,9 +45,9 @@ from steerclear.report.opinions import opinion_rows
 from steerclear.report.over_seeds import seed_rows
 from steerclear.report.quality import quality_rows
 from steerclear.report.run_data import RunData
-from steerclear.report.sanitize import visible
 from steerclear.report.settings import settings_of, training_rows
 from steerclear.report.templates import asset, page_template
+from steerclear.sanitize import visible
 
 EXTRA = ("non-English", "unsafe rows", "benign loss")
 """Columns of the headline table beside the rates; what else is known of a run is below."""

@@ -12,11 +12,11 @@ from typing import Any
 
 from jinja2 import Environment, StrictUndefined
 
-from steerclear.evaluation.judge_measures import Estimate, JudgeMeasures, Mistake, SetMeasures
 from steerclear.evaluation.scores import cell_text
+from steerclear.judges.measures import Estimate, JudgeMeasures, Mistake, SetMeasures
 from steerclear.report.comparison import NO_VALUE
 from steerclear.report.markdown import markdown_table
-from steerclear.report.sanitize import shortened, visible
+from steerclear.sanitize import shortened, visible
 
 SIDE, GAP, LEFT, TOP, BOTTOM = 230, 52, 56, 34, 264
 HEIGHT = BOTTOM + 50
@@ -45,7 +45,7 @@ def make_card(measures: JudgeMeasures, *, plot: str = "reliability.svg", about: 
     """Return the card of a judge.
 
     Args:
-        measures: what `steerclear.evaluation.judge_measures.measure_judge` returned.
+        measures: what `steerclear.judges.measures.measure_judge` returned.
         plot: the name under which the picture will lie beside the card.
         about: what the judge is, in words, as Markdown.
         reveal: show the texts of the mistakes. Otherwise there are lengths and hashes, by which a row can be found.

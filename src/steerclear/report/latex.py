@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from steerclear.report.sanitize import visible
+from steerclear.sanitize import visible
 
 PREAMBLE = (
     "% Needs \\usepackage{booktabs} and \\usepackage[T1]{fontenc}, and XeLaTeX or LuaLaTeX where names are not Latin.\n"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from steerclear.report.sanitize import visible
+from steerclear.sanitize import visible
 
 _ACTING = re.compile(r"[\\|\[\]`*]|<(?=[A-Za-z/!?])")
 """What begins a link, an element, code or emphasis, or ends a cell."""

@@ -7,9 +7,9 @@ import io
 from collections.abc import Sequence
 
 from steerclear.evaluation.over_seeds import SeedFigures
-from steerclear.evaluation.seeds import OverSeeds
 from steerclear.report.comparison import NO_VALUE
 from steerclear.report.markdown import rows_markdown
+from steerclear.stats.seeds import OverSeeds
 
 
 def seeds_markdown(figures: Sequence[SeedFigures]) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from steerclear.report.comparison import RunScores
-from steerclear.report.sanitize import shortened, visible
+from steerclear.sanitize import shortened, visible
 
 WIDTH, HEIGHT = 480, 400
 LEFT, RIGHT, TOP, BOTTOM = 52, 468, 14, 346

@@ -11,7 +11,7 @@ from rich.text import Text
 from steerclear.evaluation.scores import cell_text
 from steerclear.report.comparison import NO_VALUE, RunScores
 from steerclear.report.markdown import rows_markdown
-from steerclear.report.sanitize import visible
+from steerclear.sanitize import visible
 
 
 def quality_markdown(runs: Sequence[RunScores]) -> str:

@@ -9,7 +9,7 @@ from jinja2 import Environment, FunctionLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 from steerclear.report.markdown import markdown_cell
-from steerclear.report.sanitize import visible
+from steerclear.sanitize import visible
 
 
 def page_template(name: str) -> Template:

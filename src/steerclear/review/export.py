@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from steerclear.decisions import Decision
+from steerclear.review.decisions import Decision
 from steerclear.review.items import Item
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from steerclear.data.sources import read_json
-from steerclear.decisions import answer_key
 from steerclear.errors import DataError, one_of
 from steerclear.records import OUTCOMES, Messages, read_jsonl, text_of
+from steerclear.review.decisions import answer_key
 
 JUDGED = dict(zip(OUTCOMES, ("", "broken", "unsafe", "safe"), strict=True))
 """Outcome of a verdict -> what a person would call it; empty for no verdict."""

@@ -15,11 +15,11 @@ from typing import Any
 
 from aiohttp import web
 
-from steerclear.decisions import DECISIONS
 from steerclear.errors import ConfigError, DataError, StorageError
-from steerclear.report.sanitize import visible
+from steerclear.review.decisions import DECISIONS
 from steerclear.review.items import Item
 from steerclear.review.session import ChangedMeanwhileError, Review, tally
+from steerclear.sanitize import visible
 
 HOST = "127.0.0.1"
 TOKEN_HEADER = "X-Review-Token"

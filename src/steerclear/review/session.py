@@ -12,9 +12,9 @@ from typing import Self
 
 from filelock import FileLock, Timeout
 
-from steerclear.decisions import DECISIONS, UNDECIDED, Decision, decisions_file, read_decisions
 from steerclear.errors import DataError, StorageError, one_of
 from steerclear.records import JsonlAppender
+from steerclear.review.decisions import DECISIONS, UNDECIDED, Decision, decisions_file, read_decisions
 from steerclear.review.items import Item, read_items
 
 LABELS = ("unsafe", "safe", "broken")

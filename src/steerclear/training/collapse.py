@@ -1,7 +1,7 @@
 """When is a training collapsing, and what is done about it: limits on what probes of the live model see.
 
 The list of probes is all there is to know: each says what was seen at a step and what was done, so those up to a checkpoint's
-step are the state of a training that continues from it. Who probes is `steerclear.commands.guard`.
+step are the state of a training that continues from it. Who probes is `steerclear.training.collapse_callback`.
 """
 
 from __future__ import annotations

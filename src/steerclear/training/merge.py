@@ -10,7 +10,7 @@ from typing import Any
 from transformers import GenerationConfig, PreTrainedTokenizerBase
 
 from steerclear.errors import StorageError
-from steerclear.models import attach_adapter, load_base, load_tokenizer
+from steerclear.generation.weights import attach_adapter, load_base, load_tokenizer
 
 
 def merge_adapter(base: str, adapter: str, output: Path) -> None:

@@ -1,0 +1,136 @@
+"""The fine-tuning attack on a local model: train a little on top of its weights, then ask the goals as they are."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from steerclear.attacks.fine_tuning import FineTuningOptions
+from steerclear.data.mixing import nested_subset
+from steerclear.data.prepare import DataOptions
+from steerclear.data.sources import read_source
+from steerclear.errors import DataError
+from steerclear.evaluation.evaluated_model import Answering
+from steerclear.evaluation.targets import Subject
+from steerclear.generation import GenerationOptions, finished, generate
+from steerclear.generation.model_options import ModelOptions
+from steerclear.generation.weights import load_model
+from steerclear.recipe.train import EvaluationOptions, LoraOptions, Recipe
+from steerclear.records import Generation, Messages, Prompt, Row, sha256_of, write_jsonl
+from steerclear.training.merge import merge_adapter
+from steerclear.training.train import train
+
+KEPT = ("max_length", "use_cpu", "bf16", "gradient_checkpointing")
+"""Arguments of the recipe's training that are the machine's rather than the attacker's."""
+
+Say = Callable[[str], None]
+
+
+def attackers_rows(options: FineTuningOptions) -> list[Row]:
+    """Return the rows that the attacker trains on, all to be imitated.
+
+    Raises:
+        DataError: the source cannot be read, or has no such rows, or fewer than ``count``.
+    """
+    rows = read_source(options.rows, "unsafe" if options.harmful else "benign").rows
+    if len(rows) < (options.count or 1):
+        kind = "unsafe" if options.harmful else "harmless"
+        raise DataError(
+            f"fine_tuning '{options.name}': {options.count or 1} {kind} rows are asked for, {options.rows} has {len(rows)}."
+        )
+    chosen = nested_subset(rows, options.count, options.seed) if options.count else rows
+    return [replace(row, label=True) for row in chosen]
+
+
+def answer_after_fine_tuning(
+    recipe: Recipe,
+    options: FineTuningOptions,
+    subject: Subject,
+    attacked: Answering,
+    asked: Sequence[tuple[Prompt, str | Messages]],
+    folder: Path,
+    say: Say,
+    *,
+    generation: GenerationOptions,
+) -> list[Generation]:
+    """Return the answers of the model that the attacker's training makes of a subject.
+
+    The training is a run of its own in ``run``, from the subject's weights merged, which are not kept; its adapter is.
+
+    Args:
+        attacked: the subject, opened.
+        folder: of this attack.
+
+    Raises:
+        SteerClearError: bad rows, or the training fails.
+    """
+    rows = attackers_rows(options)
+    trained_on = {"of": attacked.id, "rows": sha256_of([asdict(row) for row in rows]), "how": asdict(options)}
+    model_id = f"{attacked.id} fine-tuned {sha256_of(trained_on)[:12]}"
+    prompts, rendered = [prompt for prompt, _ in asked], [text for _, text in asked]
+    file = folder / "answers.jsonl"
+    done = finished(prompts, rendered, generation, file, model_id=model_id) if file.is_file() else None
+    if done is not None:
+        return done
+    say(f"fine-tuning attack '{options.name}': {options.steps} steps on {len(rows)} rows ...")
+    write_jsonl(folder / "rows.jsonl", rows)
+    start = _start(subject, folder / "start")
+    run = train(_attackers_recipe(recipe, options, start, folder), prompts, say)
+    weights = str(run.adapter) if run.adapter.is_dir() else None
+    model, tokenizer = load_model(start if weights else str(run.model), weights, dtype=recipe.model.dtype)
+    answers = generate(model, tokenizer, prompts, rendered, generation, file, model_id=model_id, allow_too_long=True)
+    shutil.rmtree(folder / "start", ignore_errors=True)
+    return answers
+
+
+def _start(subject: Subject, folder: Path) -> str:
+    """Return the model that the attacker begins with, as one without an adapter."""
+    if subject.adapter is None:
+        return subject.path
+    if not folder.is_dir():  # it appears whole or not at all
+        merge_adapter(subject.path, subject.adapter, folder)
+    return str(folder)
+
+
+def _attackers_recipe(recipe: Recipe, options: FineTuningOptions, start: str, folder: Path) -> Recipe:
+    return Recipe(
+        output=str(folder / "run"),
+        model=ModelOptions(path=start, dtype=recipe.model.dtype),
+        data=DataOptions(
+            benign=str(folder / "rows.jsonl"),
+            heldout_count=0,
+            template=recipe.data.template,
+            seed=options.seed,
+            on_contamination="drop",
+        ),
+        training=_training(recipe, options),
+        lora=recipe.lora or LoraOptions(),
+        evaluation=EvaluationOptions(),
+    )
+
+
+def _training(recipe: Recipe, options: FineTuningOptions) -> dict[str, Any]:
+    """Return plain fine-tuning at a constant rate, in micro-batches of the recipe's size."""
+    at_once = min(options.batch_size, int(recipe.training.get("per_device_train_batch_size") or options.batch_size))
+    while options.batch_size % at_once:
+        at_once -= 1
+    kept = {key: recipe.training[key] for key in KEPT if key in recipe.training}
+    return kept | {
+        "penalty_weight": 0.0,
+        "max_steps": options.steps,
+        "per_device_train_batch_size": at_once,
+        "gradient_accumulation_steps": options.batch_size // at_once,
+        "learning_rate": options.learning_rate,
+        "lr_scheduler_type": "constant",
+        "warmup_steps": 0,
+        "seed": options.seed,
+        "save_strategy": "no",
+    }
+
+
+def identity(options: FineTuningOptions) -> str:
+    """Return a hash of what the attacker does, the rows by their content."""
+    return sha256_of([asdict(options) | {"rows": None}, [asdict(row) for row in attackers_rows(options)]])

@@ -1,0 +1,94 @@
+"""`steerclear judge score`, `fit-refusal` and `card`: verdicts on answers, fitting, and how well a judge does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from steerclear.errors import ConfigError, DataError
+from steerclear.evaluation.scores import score
+from steerclear.judges import classifier
+from steerclear.judges.base import HarmJudge
+from steerclear.judges.cache import CachedJudge
+from steerclear.judges.judge_options import JudgeOptions, RefusalOptions
+from steerclear.judges.measures import measure_judge
+from steerclear.judges.panel import harm_judge, refusal_judge
+from steerclear.judges.verdicts import judge_generations
+from steerclear.records import Generation, read_jsonl, read_records, write_jsonl, write_text
+from steerclear.report.judge_card import make_card
+
+Say = Callable[[str], None]
+
+NO_JUDGE_NAMED = (
+    "judge: none is named. Give --classifier FILE, --guard.model MODEL, --reward.model MODEL, --rating.model.path MODEL or "
+    "--moderation.endpoint.model NAME."
+)
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Either the scores of answers or the judge's accuracy on labelled rows."""
+
+    scores: dict[str, Any] | None = None
+    accuracy: dict[str, Any] = field(default_factory=dict)
+
+
+def score_file(
+    answers: Path, judge: JudgeOptions, output: Path | None, say: Say, refusal_model: str | None = None
+) -> Scored:
+    """Judge a file of answers, or measure the judge on a file whose rows have ``is_safe``.
+
+    With an ``output`` the judge's scores are kept beside it as they come, so a killed run judges nothing twice.
+
+    Raises:
+        DataError: the file is neither.
+        SteerClearError: the judge cannot be used.
+    """
+    opened = _open(judge, output, say)
+    first = next((value for _, value in read_jsonl(answers)), {})
+    if "is_safe" in first:
+        return Scored(accuracy=classifier.evaluate(opened, classifier.read_rows(answers)))
+    refusal = refusal_judge(RefusalOptions(model=refusal_model), say) if refusal_model is not None else None
+    verdicts = judge_generations(read_records(answers, Generation), opened, refusal)
+    if output is not None:
+        write_jsonl(output, verdicts)
+    return Scored(scores=score(verdicts))
+
+
+def _open(judge: JudgeOptions, output: Path | None, say: Say) -> HarmJudge:
+    if not judge.kinds():
+        raise ConfigError(NO_JUDGE_NAMED)
+    opened = harm_judge(judge, say)
+    return opened if output is None else CachedJudge(opened, output.parent / "judge-cache")
+
+
+def card(
+    rows: Sequence[Path], judge: JudgeOptions, output: Path, say: Say, *, about: str = "", reveal: bool = False
+) -> Path | None:
+    """Write the card of a judge: what it is, how it does on labelled rows, its calibration, and its worst mistakes.
+
+    Returns the place of the reliability plot beside it; None where the judge's scores are no probabilities.
+
+    Args:
+        rows: files of labelled rows, each a set of its own.
+        about: what the judge is, in words.
+        reveal: show the texts of its mistakes.
+
+    Raises:
+        DataError: a file is missing, lacks a field, or two have one name.
+        SteerClearError: the judge cannot be used.
+    """
+    sets = {file.stem: classifier.read_rows(file) for file in rows}
+    if len(sets) < len(rows):
+        raise DataError("judge card: two files have one name, and a set is named by its file. Rename one.")
+    if not judge.kinds():
+        raise ConfigError(NO_JUDGE_NAMED)
+    plot = output.with_suffix(".svg")
+    made = make_card(measure_judge(harm_judge(judge, say), sets), plot=plot.name, about=about, reveal=reveal)
+    write_text(output, made.markdown)
+    if made.svg is None:
+        return None
+    write_text(plot, made.svg)
+    return plot

@@ -1,0 +1,104 @@
+"""What is evaluated: the run's own model, the base, another adapter or model, or an endpoint."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from steerclear.errors import ConfigError
+from steerclear.generation.model_options import ModelOptions
+from steerclear.recipe.train import Recipe
+from steerclear.store.runs import RunFolder, model_identity
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A model with the folder of its results."""
+
+    name: str
+    path: str
+    """Folder or Hub name of the model."""
+    adapter: str | None
+    folder: Path
+
+
+def subjects_of(recipe: Recipe, checkpoints: Sequence[str]) -> list[Subject]:
+    """Return what ``--checkpoint`` names: ``final``, ``base``, a folder, or ``NAME=FOLDER``.
+
+    Raises:
+        ConfigError: nothing was trained yet, or two have one name.
+    """
+    subjects = [subject_of(recipe, checkpoint) for checkpoint in checkpoints]
+    twice = [name for name, count in Counter(subject.name for subject in subjects).items() if count > 1]
+    if twice:
+        raise ConfigError(f"checkpoint: two are called '{twice[0]}'. Name them: --checkpoint NAME=FOLDER.")
+    return subjects
+
+
+def subject_of(recipe: Recipe, checkpoint: str) -> Subject:
+    """Return one of them. A folder is an adapter for the recipe's model where it has an ``adapter_config.json``, else a model."""
+    run = RunFolder(Path(recipe.output))
+    if recipe.model.endpoint is not None:
+        if checkpoint != "final":
+            raise ConfigError(f"checkpoint: got '{checkpoint}', but model.endpoint serves one model. Leave it out.")
+        return Subject("endpoint", recipe.model.endpoint.model, None, run.path)
+    if checkpoint == "base":
+        return Subject("base", recipe.model.path, None, run.path / "base")
+    if checkpoint == "final":
+        return _trained(recipe, run)
+    name, folder = _named(checkpoint)
+    return subject_in(recipe, folder, run.path / f"of-{name}", name)
+
+
+def _named(checkpoint: str) -> tuple[str, str]:
+    """Return name and folder of ``FOLDER``, ``NAME=FOLDER`` or ``NAME=owner/name``; a folder's own name may hold a ``=``."""
+    if Path(checkpoint).is_dir():
+        return Path(checkpoint).resolve().name, checkpoint
+    name, is_named, folder = checkpoint.partition("=")
+    if not is_named:
+        raise ConfigError(
+            f"checkpoint: got '{checkpoint}', which is no folder. Give final, base, a folder, or NAME=FOLDER; an adapter on the "
+            "Hub is NAME=owner/name."
+        )
+    if not name or "/" in name:
+        raise ConfigError(f"checkpoint: got the name '{name}' in '{checkpoint}', allowed: a file name without slashes.")
+    if not Path(folder).is_dir() and (not folder or folder.count("/") != 1 or folder.startswith((".", "/", "~"))):
+        raise ConfigError(f"checkpoint: '{folder}', named {name}, is no folder. Check the path.")
+    return name, folder
+
+
+def subject_in(recipe: Recipe, folder: str, results: Path, name: str) -> Subject:
+    """Return the adapter or the model in a folder (or of a Hub name, then an adapter)."""
+    if Path(folder).is_dir() and not (Path(folder) / "adapter_config.json").is_file():
+        return Subject(name, folder, None, results)
+    return Subject(name, recipe.model.path, folder, results)
+
+
+def _trained(recipe: Recipe, run: RunFolder) -> Subject:
+    if recipe.model.adapter is not None:
+        return Subject("final", recipe.model.path, recipe.model.adapter, run.path)
+    if run.model.is_dir():
+        return Subject("final", str(run.model), None, run.path)
+    if run.adapter.is_dir():
+        return Subject("final", recipe.model.path, str(run.adapter), run.path)
+    raise ConfigError(
+        f"output: {run.path} has no trained model yet. Run 'steerclear train' with this recipe first, set model.adapter, or "
+        "evaluate the base model with --checkpoint base."
+    )
+
+
+def source_identity(model: ModelOptions) -> str:
+    """Return what names a model's answers before it is loaded: the fingerprints of model and adapter, and the type asked for."""
+    if model.endpoint is not None:
+        return model.endpoint.identity
+    return model_identity(model.path, model.adapter, model.dtype)
+
+
+def name_of(model: ModelOptions) -> str:
+    """Return a model's name for people, without the folders or the server that it lies in."""
+    if model.endpoint is not None:
+        return model.endpoint.model
+    adapter = f" with the adapter {Path(model.adapter).name}" if model.adapter else ""
+    return Path(model.path).name + adapter

@@ -1,0 +1,1 @@
+"""The tree of settings that a command runs, built from the option classes of the stages."""

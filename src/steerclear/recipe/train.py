@@ -1,0 +1,200 @@
+"""A recipe: everything a run needs, in one tree. Sections are the option classes of the stages themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from steerclear.attacks.attacks_options import AttacksOptions
+from steerclear.config import Tree, build, fill_inputs, load_yaml, merge, override, parse_overrides, raise_all
+from steerclear.data.prepare import DataOptions
+from steerclear.endpoint import EndpointOptions
+from steerclear.errors import ConfigError
+from steerclear.evaluation.alpaca_eval import AlpacaEvalOptions
+from steerclear.evaluation.suites import SuiteOptions
+from steerclear.generation import GenerationOptions
+from steerclear.generation.model_options import ModelOptions
+from steerclear.judges.judge_options import KINDS, JudgeOptions, RefusalOptions
+from steerclear.recipe.sweep import SEED, check_seeds, seed_changes
+from steerclear.training.collapse import CollapseGuardOptions
+from steerclear.training.recovery_rows import RecoveryOptions
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoraOptions:
+    """Low-rank adaptation, with the paper's values."""
+
+    r: int = 8
+    """Rank."""
+    alpha: int = 16
+    """Scale: updates are multiplied by alpha / r."""
+    dropout: float = 0.05
+    """Dropout on the adapter's input."""
+    target_modules: list[str] = field(default_factory=lambda: ["q_proj", "v_proj"])
+    """Which linear layers get an adapter."""
+
+    def __post_init__(self) -> None:
+        if self.r < 1 or self.alpha < 1:
+            raise ConfigError(f"r: got {self.r}, alpha: got {self.alpha}, allowed: 1 or more.")
+        if not 0 <= self.dropout < 1:
+            raise ConfigError(f"dropout: got {self.dropout}, allowed: 0 to below 1.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class WinRateOptions:
+    """Win rate of the answers to the suites of that metric, such as ``{card: alpaca_eval}``."""
+
+    annotator: EndpointOptions
+    """The chat model that compares."""
+    comparison: AlpacaEvalOptions
+    """Against what, and how it is asked."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationOptions:
+    """What is asked after training, and who judges the answers."""
+
+    suites: list[SuiteOptions] = field(default_factory=list)
+    """Prompt files and cards. None, and no attacks: training ends without an evaluation."""
+    generation: GenerationOptions = field(default_factory=GenerationOptions)
+    """How the answers are decoded."""
+    judge: JudgeOptions = field(default_factory=JudgeOptions)
+    """Who decides the verdicts. Nobody: every answer is unscored."""
+    second_opinions: list[JudgeOptions] = field(default_factory=list)
+    """Judges of the same answers, for rates of their own and their agreement with the first."""
+    refusal: RefusalOptions | None = None
+    """Who tells full from partial refusals. None: the harm judge says what is refused where it does, else phrase rules do."""
+    judge_cache: str | None = None
+    """Folder of the scores that are kept, which runs may share one after the other. None: in the run's folder."""
+    win_rate: WinRateOptions | None = None
+    """Who compares answers with a reference. None: answers are only written."""
+    attacks: AttacksOptions | None = None
+    """What is tried against the safety of what was trained. ``null``: nothing."""
+    every_steps: int | None = None
+    """Evaluate during training too, every so many steps."""
+
+    def __post_init__(self) -> None:
+        problems = []
+        if self.every_steps is not None and self.every_steps < 1:
+            problems.append(f"every_steps: got {self.every_steps}, allowed: 1 or more, or null for the end only.")
+        if any(not judge.kinds() for judge in self.second_opinions):
+            problems.append(f"second_opinions: one of them names no judge ({', '.join(KINDS)}).")
+        if any(judge.labelled is not None for judge in self.second_opinions):
+            problems.append(
+                "second_opinions: labelled belongs to the judge that decides the verdicts; leave it out here."
+            )
+        names = [suite.name for suite in self.suites]
+        problems += [
+            f"suites: two are called '{name}'. Give one a name."
+            for name in sorted({n for n in names if names.count(n) > 1})
+        ]
+        if problems:
+            raise ConfigError("\n".join(problems))
+
+    @property
+    def is_any(self) -> bool:
+        """Whether there is anything to evaluate."""
+        return bool(self.suites) or self.attacks is not None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """A run."""
+
+    output: str
+    """The run's folder."""
+    model: ModelOptions
+    data: DataOptions = field(default_factory=DataOptions)
+    training: dict[str, Any] = field(default_factory=dict)
+    """Arguments of `steerclear.SteerClearConfig`, which are those of trl.SFTConfig and the avoidance term's; with ``objective:
+    kto`` those of `steerclear.training.kto.KtoBaselineConfig`."""
+    lora: LoraOptions | None = field(default_factory=LoraOptions)
+    """``null`` trains all weights."""
+    evaluation: EvaluationOptions = field(default_factory=EvaluationOptions)
+    recovery: RecoveryOptions | None = None
+    """Steer, then recover: train a second time, on the steered model's own safe answers too. ``{}`` takes the defaults."""
+    guard: CollapseGuardOptions | None = None
+    """What watches the training for collapse. ``null``: nothing; ``{}``: the defaults."""
+    variants: dict[str, Any] = field(default_factory=dict)
+    """For `steerclear compare`: name -> what that run changes."""
+    kind: str = "train"
+    """``train``: tells this recipe, which trains and evaluates, from one of `steerclear harvest` or `steerclear contrast`."""
+    seeds: list[int] = field(default_factory=list)
+    """For `steerclear compare`: run every variant once with each, as ``training.seed`` and ``data.seed``."""
+
+
+KIND = "train"
+"""What a recipe without a ``kind`` is."""
+
+
+def load_recipe(arguments: Sequence[str]) -> Recipe:
+    """Read ``[RECIPE.yaml] [--key value ...]`` as it stands on a command line.
+
+    Raises:
+        ConfigError: everything that is wrong with it, together.
+    """
+    tree = load_tree(arguments)
+    check_kind(tree, KIND)
+    return build(Recipe, tree)
+
+
+def check_kind(tree: Tree, kind: str) -> None:
+    """Refuse a recipe of another command before its keys are looked at.
+
+    Raises:
+        ConfigError: the tree's ``kind``, where it has one, is another.
+    """
+    found = tree.get("kind", kind)
+    if found != kind:
+        raise ConfigError(
+            f"kind: got {found!r}, allowed: {kind} for this command. Recipes are run by the command of their kind."
+        )
+
+
+def load_tree(arguments: Sequence[str]) -> Tree:
+    """Return the recipe as a tree, its inputs filled and the overrides laid over it."""
+    tree: Tree = {}
+    if arguments and not arguments[0].startswith("--"):
+        tree, arguments = load_yaml(Path(arguments[0])), arguments[1:]
+    tree, pairs = fill_inputs(tree, parse_overrides(arguments))
+    return override(tree, pairs)
+
+
+def variants_of(tree: Tree) -> dict[str, Recipe]:
+    """Return one recipe per variant, or per variant and seed, each in its own folder under the tree's output.
+
+    Raises:
+        ConfigError: there are no variants, or one of them makes a wrong recipe; its name is given.
+    """
+    if not tree.get("output"):
+        raise ConfigError("output: is missing; it has no default.")
+    variants = tree.get("variants") or {}
+    if not variants:
+        raise ConfigError(
+            "variants: is missing; name the runs to compare, e.g. 'variants: {sft: {training: {penalty_weight: 0}}}'."
+        )
+    recipes, problems = {}, []
+    for name, changes in _seeded(variants, tree.get("seeds") or []).items():
+        own = merge({k: v for k, v in tree.items() if k not in ("variants", "seeds")}, changes)
+        own = merge({"training": {"run_name": name}}, own)
+        own["output"] = str(Path(str(tree["output"])) / name)
+        try:
+            recipes[name] = build(Recipe, own)
+        except ConfigError as error:
+            problems.append("\n".join(f"variants.{name}: {line}" for line in str(error).splitlines()))
+    if problems:
+        raise ConfigError("\n".join(problems))
+    return recipes
+
+
+def _seeded(variants: Tree, seeds: Any) -> Tree:
+    raise_all(check_seeds(seeds))
+    if not seeds:
+        return {name: changes or {} for name, changes in variants.items()}
+    return {
+        f"{name}{SEED}{seed}": merge(changes or {}, seed_changes(seed))
+        for name, changes in variants.items()
+        for seed in seeds
+    }

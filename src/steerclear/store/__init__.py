@@ -1,0 +1,1 @@
+"""What stays on disk between the stages: run folders, identities by content, locks, processes that share a folder."""

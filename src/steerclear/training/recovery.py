@@ -1,0 +1,197 @@
+"""Training in two phases: steer, then recover. See `steerclear.training.recovery_rows`.
+
+The steered model is a run of its own in ``steered``. Its answers to the prompts of the unsafe rows are judged, and the rows made
+of the safe ones are ``recovery.jsonl``; with them the recipe's own run is trained, from the base again. Every stage is resumable.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from steerclear.data.prepare import prepare_data
+from steerclear.data.templates import render_row
+from steerclear.errors import ConfigError
+from steerclear.evaluation.evaluate import panel_of
+from steerclear.evaluation.targets import source_identity
+from steerclear.generation import finished
+from steerclear.generation.model import Answerer
+from steerclear.generation.weights import load_tokenizer
+from steerclear.judges.verdicts import judge_generations
+from steerclear.recipe.train import Recipe
+from steerclear.records import OUTCOMES, Generation, Prompt, Row, write_json, write_jsonl
+from steerclear.store.runs import RECORD, RunFolder
+from steerclear.training.evaluation_callback import Along
+from steerclear.training.kto import KTO
+from steerclear.training.ranks import launched_processes
+from steerclear.training.recovery_rows import RecoveryOptions, own_answers, questions, recovery_rows, whole_sentences
+from steerclear.training.train import train, training_arguments
+
+MADE_BY = "recovery.json"
+"""What the rows beside it were made by."""
+
+Say = Callable[[str], None]
+
+
+def train_recipe(recipe: Recipe, prompts: Sequence[Prompt], say: Say, along: Along | None = None) -> RunFolder:
+    """Train a recipe as it says: once, or with a ``recovery`` in two phases. Arguments and errors as for `train`.
+
+    Where no answer of the steered model passes the judges there is no second phase: the steered model is the run's.
+    """
+    options = recipe.recovery
+    if options is None:
+        return train(recipe, prompts, say, along=along)
+    check_recovery(recipe)
+    folder = Path(recipe.output)
+    file = folder / "recovery.jsonl"
+    if (folder / RECORD).exists() and not (folder / "steered").is_dir():
+        raise ConfigError(f"output: {folder} holds another run, one without recovery. Choose another output.")
+    say("phase 1 of 2: steering ...")
+    named = {"run_name": f"{folder.resolve().name}/steered"} | recipe.training
+    steered = train(replace(recipe, output=str(folder / "steered"), training=named, recovery=None), prompts, say)
+    made_by = {
+        "steered": steered.record()["id"],
+        "samples": options.samples,
+        "openings": options.openings,
+        "generation": options.generation.decoding,
+    }
+    if not _is_made(file, made_by):
+        _make_rows(recipe, options, prompts, steered, file, say)
+        write_json(folder / MADE_BY, made_by)  # last: it says that the rows are whole
+    if not file.stat().st_size:
+        say(
+            f"no answer of the steered model can be learnt from, so there is no second phase: {folder} holds the steered model."
+        )
+        return _as_result(steered, folder)
+    say("phase 2 of 2: recovering ...")
+    return train(_recovering(recipe, options, file), prompts, say, along=along)
+
+
+def check_recovery(recipe: Recipe) -> None:
+    """Find what keeps a recipe from recovering before anything is trained.
+
+    Raises:
+        ConfigError: several processes, no judge, nothing to steer away from, or options that a second phase cannot have.
+    """
+    options, training = recipe.recovery, recipe.training
+    if options is None:
+        return
+    processes = launched_processes()
+    checks = [
+        (
+            processes == 1,
+            f"works in one process, and there are {processes}. Make the rows in one (recovery.jsonl), then leave recovery out "
+            "and train on them as data.added.",
+        ),
+        (
+            bool(recipe.evaluation.judge.kinds()),
+            "needs evaluation.judge, which decides which of the model's own answers are safe.",
+        ),
+        (
+            training.get("objective") != KTO
+            and training.get("sampling") != "uniform"
+            and training.get("penalty_weight") != 0,
+            "needs stratified sampling and a penalty to steer by, got "
+            f"{_given(training, 'objective', 'sampling', 'penalty_weight')}. Set recovery to null where nothing is steered.",
+        ),
+        (
+            "added_share" not in training,
+            f"got training.added_share {training.get('added_share')}, but recovery.share is the share of added rows.",
+        ),
+        (
+            recipe.data.added_count is None,
+            f"got data.added_count {recipe.data.added_count}, which would count recovery rows too. Give a file of so many rows.",
+        ),
+    ]
+    wrong = [f"recovery: {message}" for right, message in checks if not right]
+    if wrong:
+        raise ConfigError("\n".join(wrong))
+    training_arguments(_recovering(recipe, options, Path(recipe.output) / "recovery.jsonl"))
+
+
+def _given(training: Mapping[str, Any], *names: str) -> str:
+    return ", ".join(f"{name} {training[name]}" for name in names if name in training)
+
+
+def _recovering(recipe: Recipe, options: RecoveryOptions, file: Path) -> Recipe:
+    added = [recipe.data.added] if isinstance(recipe.data.added, str) else recipe.data.added or []
+    return replace(
+        recipe,
+        data=replace(recipe.data, added=[*added, str(file)]),
+        training=recipe.training | {"added_share": options.share} | options.training,
+        recovery=None,
+    )
+
+
+def _is_made(file: Path, made_by: dict[str, Any]) -> bool:
+    """Whether the rows are there. They are not judged again: a judge may be out of reach, or another may judge the evaluation.
+
+    Raises:
+        ConfigError: the rows were made with other options, and a training on them has begun.
+    """
+    sidecar = file.with_name(MADE_BY)
+    if not file.is_file() or not sidecar.is_file():
+        return False
+    if json.loads(sidecar.read_text(encoding="utf-8")) == made_by:
+        return True
+    if (file.parent / RECORD).exists():
+        raise ConfigError(
+            f"output: {file.parent} holds a recovery with other options ({file.name}). Choose another output."
+        )
+    return False
+
+
+def _make_rows(
+    recipe: Recipe, options: RecoveryOptions, prompts: Sequence[Prompt], steered: RunFolder, file: Path, say: Say
+) -> None:
+    """Write the rows of the second phase. What was answered and judged is kept in the folder ``recovery``."""
+    unsafe = prepare_data(recipe.data, prompts).unsafe
+    answers = _answers(recipe, options, unsafe, steered, file.parent / "recovery" / "answers.jsonl", say)
+    panel = panel_of(recipe, say)
+    verdicts = judge_generations(answers, panel.harm, panel.refusal)
+    write_jsonl(file.parent / "recovery" / "verdicts.jsonl", verdicts)
+    targets = own_answers(unsafe, list(zip(answers, verdicts, strict=True)))
+    rows = recovery_rows(unsafe, targets, load_tokenizer(recipe.model.path), options.openings)
+    write_jsonl(file, rows)
+    found = Counter(verdict.outcome for verdict in verdicts)
+    refusals = sum(verdict.outcome == "safe" and verdict.refused is True for verdict in verdicts)
+    say(
+        f"own answers: {len(answers)} to {len(unsafe)} prompts; {found['safe']} coherent and safe ({refusals} of them refusals), "
+        + ", ".join(f"{found[outcome]} {outcome}" for outcome in OUTCOMES if outcome != "safe")
+        + f". {len(targets)} prompts have a target, {len(set(targets.values()))} different ones: {len(rows)} rows."
+    )
+
+
+def _answers(
+    recipe: Recipe, options: RecoveryOptions, unsafe: Sequence[Row], steered: RunFolder, file: Path, say: Say
+) -> list[Generation]:
+    """Return the steered model's answers; it is not loaded where all are there."""
+    if steered.adapter.is_dir():
+        model = replace(recipe.model, adapter=str(steered.adapter))
+    else:
+        model = replace(recipe.model, path=str(steered.model))
+    asked = questions(unsafe, options.samples)
+    texts = [render_row(row, recipe.data.template).prompt for row in unsafe] * options.samples
+    model_id = source_identity(model)
+    answers = finished(asked, texts, options.generation, file, model_id=model_id)
+    if answers is None:
+        say(f"asking the steered model: {len(asked)} answers ...")
+        ask = Answerer(model, options.generation).answer
+        answers = ask(asked, texts, file, model_id=model_id, allow_too_long=True)
+    return [whole_sentences(answer) for answer in answers]
+
+
+def _as_result(steered: RunFolder, folder: Path) -> RunFolder:
+    """Make the steered model the result of the run that should have followed."""
+    for part in steered.path.iterdir():
+        if part.is_dir():
+            shutil.copytree(part, folder / part.name, dirs_exist_ok=True)
+        elif part.name != RECORD:
+            shutil.copy2(part, folder / part.name)
+    write_json(folder / RECORD, steered.record())  # last: it says that the rest is there
+    return RunFolder(folder)
