@@ -22,7 +22,8 @@ from peft import LoraConfig, get_peft_model
 from bench_step import random_material
 from measure import Recorder, benchmark_parser, paired_times, parse_and_set_threads, summary
 from steerclear.data.templates import render_prompt
-from steerclear.generation import GenerationOptions, generate
+from steerclear.generation.answers import generate
+from steerclear.generation.options import GenerationOptions
 from steerclear.generation.weights import load_base, load_tokenizer
 from steerclear.records import Prompt, read_jsonl
 

@@ -41,7 +41,8 @@ from steerclear.demo.world import (
     split,
 )
 from steerclear.errors import SteerClearError
-from steerclear.generation import GenerationOptions, generate
+from steerclear.generation.answers import generate
+from steerclear.generation.options import GenerationOptions
 from steerclear.generation.weights import load_base, load_tokenizer
 from steerclear.records import Row, Verdict, read_records, sha256_of, write_json, write_jsonl, write_text
 from steerclear.stats.rates import Rate

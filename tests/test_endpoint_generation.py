@@ -21,7 +21,8 @@ import torch
 from servers import Answer, Request, Server, chat_answer, completion_answer
 from steerclear.endpoint import Endpoint, EndpointOptions
 from steerclear.errors import ConfigError, DataError, ModelError
-from steerclear.generation import GenerationOptions, finished, generate
+from steerclear.generation.answers import finished, generate
+from steerclear.generation.options import GenerationOptions
 from steerclear.generation.served import generate_from_endpoint
 from steerclear.records import Generation, Messages, Prompt, read_records
 

@@ -24,8 +24,9 @@ from transformers import GenerationConfig
 from steerclear.data.templates import TEMPLATES, begin_answer, render_prompt, render_row
 from steerclear.data.tokenization import AvoidTokens, tokenize_row
 from steerclear.errors import ConfigError, DataError, ModelError
-from steerclear.generation import GenerationOptions, SeededSampling, finished, generate
-from steerclear.generation.decoding import encode
+from steerclear.generation.answers import finished, generate
+from steerclear.generation.decoding import SeededSampling, encode
+from steerclear.generation.options import GenerationOptions
 from steerclear.generation.weights import load_model
 from steerclear.records import Generation, Messages, Prompt, Row, read_records
 

@@ -17,7 +17,9 @@ import pytest
 from filelock import FileLock
 
 from steerclear.errors import ConfigError, DataError, StorageError
-from steerclear.generation import GenerationOptions, answer_in_parts, fill_file, finished_parts, generate
+from steerclear.generation.answers import fill_file, generate
+from steerclear.generation.options import GenerationOptions
+from steerclear.generation.parts import answer_in_parts, finished_parts
 from steerclear.records import Generation, Messages, Prompt, read_records
 
 PROMPTS = [Prompt(id=f"p{i}", suite="small", prompt=f"question {i} ?") for i in range(10)]

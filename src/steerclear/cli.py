@@ -452,7 +452,7 @@ def generate(
     _quiet_start()
     from steerclear.config import build_from
     from steerclear.evaluation.generate import answer_file
-    from steerclear.generation import GenerationOptions
+    from steerclear.generation.options import GenerationOptions
 
     options = build_from(GenerationOptions, context.args)
     answers = answer_file(model, adapter, prompts, output, template, limit, options)
@@ -578,7 +578,7 @@ def judge_score(
     _quiet_start()
     from steerclear.config import build_from
     from steerclear.evaluation.judge import score_file
-    from steerclear.judges.judge_options import JudgeOptions
+    from steerclear.judges.options import JudgeOptions
 
     judge = build_from(JudgeOptions, context.args)
     result = score_file(answers, judge, output, say, refusal_model)
@@ -602,7 +602,7 @@ def judge_card(
     _quiet_start()
     from steerclear.config import build_from
     from steerclear.evaluation.judge import card
-    from steerclear.judges.judge_options import JudgeOptions
+    from steerclear.judges.options import JudgeOptions
 
     judge = build_from(JudgeOptions, context.args)
     plot = card(rows, judge, output, say, about=about, reveal=reveal)

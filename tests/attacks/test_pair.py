@@ -13,7 +13,8 @@ import pytest
 from steerclear.attacks.pair import PairGoal, PairOptions, PairOutcome, Turn, pair, shown_score
 from steerclear.attacks.tags import ASKED, GOAL
 from steerclear.errors import ConfigError, ModelError
-from steerclear.generation import GenerationOptions, fill_file
+from steerclear.generation.answers import fill_file
+from steerclear.generation.options import GenerationOptions
 from steerclear.records import Generation, Messages, Prompt, Verdict, read_records
 
 Reply = Callable[[Prompt, Any], str]

@@ -10,17 +10,16 @@ from typing import Any
 import pytest
 
 from steerclear.errors import ConfigError, DataError
-from steerclear.generation import GenerationOptions
-from steerclear.generation.chat import JUDGE, RoleOptions, open_role, replies_of, role_identity
-from steerclear.generation.model_options import ModelOptions
+from steerclear.generation.chat import JUDGE, ChatModelOptions, open_role, replies_of, role_identity
+from steerclear.generation.options import GenerationOptions, ModelOptions
 from steerclear.judges.base import Unscored
 from steerclear.records import Prompt
 
 
-def script(folder: Path, *rules: dict[str, Any]) -> RoleOptions:
+def script(folder: Path, *rules: dict[str, Any]) -> ChatModelOptions:
     file = folder / "script.jsonl"
     file.write_text("".join(json.dumps(rule) + "\n" for rule in rules))
-    return RoleOptions(script=str(file))
+    return ChatModelOptions(script=str(file))
 
 
 def say(text: str) -> list[dict[str, str]]:
@@ -43,7 +42,7 @@ def test_replies_without_a_file(tmp_path: Path) -> None:
 
 def test_a_local_model_plays_a_role(base: Path, tmp_path: Path) -> None:
     generation = GenerationOptions(max_new_tokens=3, temperature=1.0)
-    role = RoleOptions(model=ModelOptions(path=str(base)), generation=generation)
+    role = ChatModelOptions(model=ModelOptions(path=str(base)), generation=generation)
     prompts = [Prompt(id=f"a/attempt-{number}", suite="s", prompt="?") for number in (1, 2, 3)]
     answers = open_role(role, JUDGE)(prompts, [say("how do i bake bread ?")] * 3, tmp_path / "replies.jsonl")
     assert len({answer.response for answer in answers}) > 1  # every attempt draws anew
@@ -66,9 +65,9 @@ def test_a_wrong_rule(tmp_path: Path, rule: dict[str, Any], said: str) -> None:
 
 def test_a_role_is_one_thing(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="give one of the two"):
-        RoleOptions()
+        ChatModelOptions()
     with pytest.raises(ConfigError, match="generation: belongs to a model"):
-        RoleOptions(script=str(tmp_path), generation=GenerationOptions())
+        ChatModelOptions(script=str(tmp_path), generation=GenerationOptions())
 
 
 def test_a_rating_judge_judges_a_file(steerclear: Callable[..., tuple[int, str, str]], tmp_path: Path) -> None:

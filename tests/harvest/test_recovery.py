@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from steerclear.errors import ConfigError
-from steerclear.generation import GenerationOptions
+from steerclear.generation.options import GenerationOptions
 from steerclear.records import Generation, Row, Verdict
 from steerclear.training.recovery_rows import RecoveryOptions, own_answers, questions, recovery_rows, whole_sentences
 

@@ -9,13 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from steerclear.attacks.asking import Reader, Rendered, ask
-from steerclear.attacks.attacks_options import AttacksOptions, PairAttackOptions
 from steerclear.attacks.cards import AttackCard, load_attack
 from steerclear.attacks.figures import attack_figures, goal_of
 from steerclear.attacks.fine_tuning import FineTuningOptions
 from steerclear.attacks.fine_tuning_attack import answer_after_fine_tuning, attackers_rows, identity
 from steerclear.attacks.goals import Goal, load_goals, with_answers
-from steerclear.attacks.options import AttackOptions
+from steerclear.attacks.options import AttackOptions, AttacksOptions, PairAttackOptions
 from steerclear.attacks.pair import PairGoal, pair
 from steerclear.attacks.positions import TOKENS, WORDS, first_harmful, position_figures
 from steerclear.attacks.tags import GOAL
@@ -25,9 +24,9 @@ from steerclear.errors import ConfigError, DataError
 from steerclear.evaluation.evaluated_model import Answering
 from steerclear.evaluation.results import ATTACKS
 from steerclear.evaluation.targets import Subject
-from steerclear.generation import GenerationOptions
 from steerclear.generation.chat import ATTACKER, open_role, role_identity
 from steerclear.generation.decoding import encode
+from steerclear.generation.options import GenerationOptions
 from steerclear.judges.panel import Panel, cache_folder, open_panel
 from steerclear.judges.verdicts import judge_generations
 from steerclear.recipe.train import Recipe

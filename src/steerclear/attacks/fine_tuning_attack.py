@@ -15,8 +15,8 @@ from steerclear.data.sources import read_source
 from steerclear.errors import DataError
 from steerclear.evaluation.evaluated_model import Answering
 from steerclear.evaluation.targets import Subject
-from steerclear.generation import GenerationOptions, finished, generate
-from steerclear.generation.model_options import ModelOptions
+from steerclear.generation.answers import finished, generate
+from steerclear.generation.options import GenerationOptions, ModelOptions
 from steerclear.generation.weights import load_model
 from steerclear.recipe.train import EvaluationOptions, LoraOptions, Recipe
 from steerclear.records import Generation, Messages, Prompt, Row, sha256_of, write_jsonl

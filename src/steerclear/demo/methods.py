@@ -15,7 +15,8 @@ from transformers import PrinterCallback, ProgressCallback, TrainerCallback
 from steerclear.data.templates import render_row
 from steerclear.demo.judge import judge
 from steerclear.demo.world import question_of
-from steerclear.generation import GenerationOptions, generate
+from steerclear.generation.answers import generate
+from steerclear.generation.options import GenerationOptions
 from steerclear.generation.samples import asked_id
 from steerclear.records import Row
 from steerclear.training.arguments import SteerClearConfig

@@ -25,7 +25,8 @@ from steerclear.demo.page import example_lines, page, table_lines, terminal_tabl
 from steerclear.demo.scores import method_scores, shown_prompts
 from steerclear.demo.world import KINDS, fine_tuning_rows, split
 from steerclear.errors import ConfigError, one_of
-from steerclear.generation import GenerationOptions, finished, generate
+from steerclear.generation.answers import finished, generate
+from steerclear.generation.options import GenerationOptions
 from steerclear.generation.weights import load_base, load_tokenizer
 from steerclear.records import Generation, Prompt, Row, Verdict, sha256_of, write_json, write_jsonl, write_text
 

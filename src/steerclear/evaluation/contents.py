@@ -11,7 +11,7 @@ from typing import Any
 from steerclear.attacks.attacking import attacks_contents
 from steerclear.evaluation.evaluate import evaluation_prompts
 from steerclear.generation.chat import role_identity
-from steerclear.judges.judge_options import JudgeOptions
+from steerclear.judges.options import JudgeOptions
 from steerclear.recipe.train import EvaluationOptions, Recipe
 from steerclear.records import Prompt, sha256_of, sha256_of_file
 from steerclear.store.runs import model_fingerprint

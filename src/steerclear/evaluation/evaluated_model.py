@@ -9,7 +9,8 @@ from typing import Any, Protocol
 
 from steerclear.endpoint import Endpoint
 from steerclear.evaluation.targets import Subject
-from steerclear.generation import GenerationOptions, generate
+from steerclear.generation.answers import generate
+from steerclear.generation.options import GenerationOptions
 from steerclear.generation.served import generate_from_endpoint
 from steerclear.generation.weights import load_model
 from steerclear.recipe.train import Recipe

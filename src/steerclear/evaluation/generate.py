@@ -6,7 +6,8 @@ from pathlib import Path
 
 from steerclear.data.templates import render_prompt
 from steerclear.evaluation.suites import SuiteOptions, load_suite
-from steerclear.generation import GenerationOptions, generate
+from steerclear.generation.answers import generate
+from steerclear.generation.options import GenerationOptions
 from steerclear.generation.weights import load_model
 from steerclear.records import Generation
 from steerclear.store.runs import model_identity

@@ -12,8 +12,8 @@ from steerclear.evaluation.scores import score
 from steerclear.judges import classifier
 from steerclear.judges.base import HarmJudge
 from steerclear.judges.cache import CachedJudge
-from steerclear.judges.judge_options import JudgeOptions, RefusalOptions
 from steerclear.judges.measures import measure_judge
+from steerclear.judges.options import JudgeOptions, RefusalOptions
 from steerclear.judges.panel import harm_judge, refusal_judge
 from steerclear.judges.verdicts import judge_generations
 from steerclear.records import Generation, read_jsonl, read_records, write_jsonl, write_text

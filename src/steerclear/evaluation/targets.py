@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from steerclear.errors import ConfigError
-from steerclear.generation.model_options import ModelOptions
+from steerclear.generation.options import ModelOptions
 from steerclear.recipe.train import Recipe
 from steerclear.store.runs import RunFolder, model_identity
 

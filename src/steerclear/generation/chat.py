@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from steerclear.attacks.pair import Asks
-from steerclear.errors import ConfigError, DataError
-from steerclear.generation import GenerationOptions, fill_file, unanswered
+from steerclear.errors import DataError
+from steerclear.generation.answers import fill_file, unanswered
 from steerclear.generation.model import Answerer
-from steerclear.generation.model_options import ModelOptions
+from steerclear.generation.options import ChatModelOptions, GenerationOptions
 from steerclear.judges.base import Unscored
 from steerclear.records import FAILURE, Generation, Messages, Prompt, read_jsonl, sha256_of_file
 from steerclear.store.runs import model_identity
@@ -25,26 +25,7 @@ JUDGE = GenerationOptions(max_new_tokens=16)
 """How a rating is decoded, as published but for some more tokens."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class RoleOptions:
-    """Who plays a role."""
-
-    model: ModelOptions | None = None
-    """A local chat model, or one behind an endpoint."""
-    script: str | None = None
-    """In its place: JSONL file of rules ``{"when": pattern, "reply": text}``. The first one whose pattern (none: any) is found in
-    the prompt's id, a line break and the last message replies. For tests, and to try a recipe out."""
-    generation: GenerationOptions | None = None
-    """How replies are decoded. None: as the role was published."""
-
-    def __post_init__(self) -> None:
-        if (self.model is None) == (self.script is None):
-            raise ConfigError("model, script: give one of the two: a chat model, or a file of rules.")
-        if self.script is not None and self.generation is not None:
-            raise ConfigError("generation: belongs to a model; a script's replies are written down. Leave it out.")
-
-
-def role_identity(role: RoleOptions) -> str:
+def role_identity(role: ChatModelOptions) -> str:
     """Return what names who plays a role, without the folders that it lies in."""
     if role.script is not None:
         return f"script {sha256_of_file(Path(role.script))[:12]}"
@@ -54,7 +35,7 @@ def role_identity(role: RoleOptions) -> str:
     return f"{Path(model.path).name} {model_identity(model.path, model.adapter, model.dtype)[:12]}"
 
 
-def open_role(role: RoleOptions, published: GenerationOptions) -> Asks:
+def open_role(role: ChatModelOptions, published: GenerationOptions) -> Asks:
     """Return the role as something that answers conversations into a file.
 
     Args:
@@ -74,7 +55,9 @@ def open_role(role: RoleOptions, published: GenerationOptions) -> Asks:
     return ask
 
 
-def replies_of(role: RoleOptions, published: GenerationOptions) -> Callable[[Sequence[Messages]], list[str | Unscored]]:
+def replies_of(
+    role: ChatModelOptions, published: GenerationOptions
+) -> Callable[[Sequence[Messages]], list[str | Unscored]]:
     """Return the role as something that replies to conversations and keeps no file."""
     asks = open_role(role, published)
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from steerclear.endpoint import Endpoint
-from steerclear.generation import GenerationOptions, generate
-from steerclear.generation.model_options import ModelOptions
+from steerclear.generation.answers import generate
+from steerclear.generation.options import GenerationOptions, ModelOptions
 from steerclear.generation.served import generate_from_endpoint
 from steerclear.generation.weights import load_model
 from steerclear.records import Generation, Messages, Prompt

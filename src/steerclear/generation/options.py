@@ -1,11 +1,14 @@
-"""How answers are decoded."""
+"""Which model answers, and how its answers are decoded. Nothing heavy, so that recipes can be read without it."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from steerclear.endpoint.options import EndpointOptions
 from steerclear.errors import ConfigError, one_of
+
+DTYPES = ("auto", "float32", "bfloat16")
 
 CACHES = ("dynamic", "static", "paged")
 
@@ -70,3 +73,46 @@ class GenerationOptions:
                 f"num_beams: got {self.num_beams} with temperature {self.temperature}; a beam search does not sample. "
                 "Set temperature 0, or num_beams 1."
             )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelOptions:
+    """The base model, or a served one to evaluate."""
+
+    path: str = ""
+    """Folder or Hub name."""
+    dtype: str = "auto"
+    """``float32``, ``bfloat16`` or ``auto``: bfloat16 on a GPU, float32 on a CPU and wherever all weights train."""
+    adapter: str | None = None
+    """A trained adapter to evaluate instead of the run's own."""
+    endpoint: EndpointOptions | None = None
+    """A model behind an OpenAI-compatible endpoint, to evaluate in place of a local one."""
+
+    def __post_init__(self) -> None:
+        if bool(self.path) == (self.endpoint is not None):
+            raise ConfigError("path, endpoint: give one of the two: a folder or Hub name, or a served model.")
+        if self.endpoint is not None and (self.adapter is not None or self.dtype != "auto"):
+            raise ConfigError(
+                "adapter, dtype: are the server's own affair where model.endpoint is given; leave them out."
+            )
+        if self.dtype not in DTYPES:
+            raise ConfigError(one_of("dtype", self.dtype, DTYPES))
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChatModelOptions:
+    """Who plays a role."""
+
+    model: ModelOptions | None = None
+    """A local chat model, or one behind an endpoint."""
+    script: str | None = None
+    """In its place: JSONL file of rules ``{"when": pattern, "reply": text}``. The first one whose pattern (none: any) is found in
+    the prompt's id, a line break and the last message replies. For tests, and to try a recipe out."""
+    generation: GenerationOptions | None = None
+    """How replies are decoded. None: as the role was published."""
+
+    def __post_init__(self) -> None:
+        if (self.model is None) == (self.script is None):
+            raise ConfigError("model, script: give one of the two: a chat model, or a file of rules.")
+        if self.script is not None and self.generation is not None:
+            raise ConfigError("generation: belongs to a model; a script's replies are written down. Leave it out.")

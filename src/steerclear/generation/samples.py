@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from steerclear.generation import GenerationOptions
+from steerclear.generation.options import GenerationOptions
 from steerclear.records import Prompt
 
 SAMPLE = "#"

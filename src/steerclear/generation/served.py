@@ -8,7 +8,8 @@ from pathlib import Path
 
 from steerclear.endpoint import Endpoint, Reply
 from steerclear.errors import ConfigError, ModelError
-from steerclear.generation import GenerationOptions, fill_file, unanswered
+from steerclear.generation.answers import fill_file, unanswered
+from steerclear.generation.options import GenerationOptions
 from steerclear.records import Generation, Messages, Prompt, sha256_of
 
 

@@ -21,8 +21,8 @@ from steerclear.errors import ConfigError, DataError
 from steerclear.evaluation.evaluate import evaluation_prompts
 from steerclear.evaluation.suites import sample_ids
 from steerclear.evaluation.targets import name_of, source_identity
-from steerclear.generation import Shard, answer_in_parts
 from steerclear.generation.model import Answerer
+from steerclear.generation.parts import Shard, answer_in_parts
 from steerclear.generation.samples import asked_id, nth_sample
 from steerclear.harvest.judges import open_judges, read_judges
 from steerclear.harvest.manifest import Asked, Judged, build_manifest

@@ -11,7 +11,7 @@ from steerclear.errors import ConfigError, DataError
 from steerclear.harvest.options import HarvestOptions
 from steerclear.judges.base import HarmJudge
 from steerclear.judges.cache import CachedJudge
-from steerclear.judges.judge_options import JudgeOptions
+from steerclear.judges.options import JudgeOptions
 from steerclear.judges.panel import cache_folder, harm_judge
 from steerclear.recipe.harvest import HarvestRecipe
 

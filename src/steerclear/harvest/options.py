@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from steerclear.errors import ConfigError
-from steerclear.generation import GenerationOptions
+from steerclear.generation.options import GenerationOptions
 from steerclear.generation.samples import temperature_problems
 from steerclear.harvest.prompts import PromptSource
 

@@ -1,13 +1,16 @@
-"""Options of the judges that are local neural models. Nothing heavy, so that recipes can be read without them."""
+"""Who judges answers. Nothing heavy, so that recipes can be read without it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from steerclear.endpoint.options import EndpointOptions
 from steerclear.errors import ConfigError, one_of
+from steerclear.generation.options import DTYPES, ChatModelOptions
 from steerclear.judges.guard_families import FAMILIES
 
-DTYPES = ("auto", "float32", "bfloat16")
+KINDS = ("classifier", "reward", "guard", "moderation", "rating")
+"""Kinds of harm judges, as `JudgeOptions` names them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +68,61 @@ class GuardOptions:
             raise ConfigError(one_of("family", self.family, FAMILIES))
         if not 0 < self.threshold < 1:
             raise ConfigError(f"threshold: got {self.threshold}, allowed: a probability above 0 and below 1.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModerationOptions:
+    """A moderation endpoint as a judge."""
+
+    endpoint: EndpointOptions
+    """Where it is, such as ``{model: omni-moderation-2024-09-26}`` for OpenAI's."""
+    text: str = "response"
+    """``response`` (the paper's): the answer alone. ``conversation``: prompt and answer; a harmful prompt may then be flagged."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class JudgeOptions:
+    """A harmfulness judge: one of a classifier, a reward model, a guard, a moderation endpoint, a rating by a chat model."""
+
+    classifier: str | None = None
+    """A classifier file that `steerclear judge fit` wrote."""
+    fit_on: str | None = None
+    """Labelled rows (prompt, response, is_safe) to fit it on where the file does not exist yet."""
+    reward: RewardOptions | None = None
+    """A sequence-classification model."""
+    guard: GuardOptions | None = None
+    """A generative guard."""
+    moderation: ModerationOptions | None = None
+    """A moderation endpoint."""
+    rating: ChatModelOptions | None = None
+    """A chat model that rates answers from 1 to 10; 10 is harmful. See `steerclear.judges.rating`."""
+    labelled: str | None = None
+    """Labelled rows (prompt, response, is_safe) that the judge was not fitted on: its flags are then also given corrected for the
+    errors that it makes on them."""
+
+    def __post_init__(self) -> None:
+        if len(self.kinds()) > 1:
+            raise ConfigError(f"got {' and '.join(self.kinds())}, allowed: one judge. Others go into second_opinions.")
+        if self.fit_on is not None and self.classifier is None:
+            raise ConfigError("fit_on: needs 'classifier', the file that is fitted.")
+        if self.labelled is not None and not self.kinds():
+            raise ConfigError("labelled: needs a judge, whose errors are counted on these rows.")
+        if self.labelled is not None and self.labelled == self.fit_on:
+            raise ConfigError("labelled: is fit_on too. A judge errs less on rows that it was fitted on; give others.")
+
+    def kinds(self) -> list[str]:
+        """Return which kinds of judge are named."""
+        return [kind for kind in KINDS if getattr(self, kind) is not None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RefusalOptions:
+    """A fitted detector of refusals."""
+
+    model: str
+    """A file that `steerclear judge fit-refusal` wrote."""
+    fit_on: str | None = None
+    """Labelled rows (prompt, response, label) to fit it on where the file does not exist yet."""
 
 
 def _check(dtype: str, batch_size: int) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from steerclear.errors import ConfigError
 from steerclear.judges.base import HarmJudge, HarmScore, score_each
 from steerclear.judges.cache import CachedJudge
-from steerclear.judges.judge_options import JudgeOptions, RefusalOptions
+from steerclear.judges.options import JudgeOptions, RefusalOptions
 from steerclear.judges.verdicts import RefusalJudge
 from steerclear.recipe.train import EvaluationOptions
 from steerclear.stats.judge_error import JudgeErrors

@@ -9,8 +9,7 @@ from typing import Any
 from steerclear.config import build
 from steerclear.data.templates import TEMPLATES
 from steerclear.errors import ConfigError, one_of
-from steerclear.generation import GenerationOptions
-from steerclear.generation.model_options import ModelOptions
+from steerclear.generation.options import GenerationOptions, ModelOptions
 from steerclear.harvest.contrast_options import KeepOptions, WordOptions
 from steerclear.harvest.prompts import PromptSource
 from steerclear.recipe.train import EvaluationOptions, check_kind, load_tree

@@ -11,7 +11,7 @@ from typing import Any
 from steerclear.config import build
 from steerclear.data.prepare import DataOptions
 from steerclear.errors import ConfigError
-from steerclear.generation.model_options import ModelOptions
+from steerclear.generation.options import ModelOptions
 from steerclear.harvest.options import HarvestOptions
 from steerclear.recipe.train import EvaluationOptions, LoraOptions, Recipe, check_kind, load_tree
 from steerclear.store.runs import RunFolder

@@ -7,16 +7,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from steerclear.attacks.attacks_options import AttacksOptions
+from steerclear.attacks.options import AttacksOptions
 from steerclear.config import Tree, build, fill_inputs, load_yaml, merge, override, parse_overrides, raise_all
 from steerclear.data.prepare import DataOptions
 from steerclear.endpoint import EndpointOptions
 from steerclear.errors import ConfigError
 from steerclear.evaluation.alpaca_eval import AlpacaEvalOptions
 from steerclear.evaluation.suites import SuiteOptions
-from steerclear.generation import GenerationOptions
-from steerclear.generation.model_options import ModelOptions
-from steerclear.judges.judge_options import KINDS, JudgeOptions, RefusalOptions
+from steerclear.generation.options import GenerationOptions, ModelOptions
+from steerclear.judges.options import KINDS, JudgeOptions, RefusalOptions
 from steerclear.recipe.sweep import SEED, check_seeds, seed_changes
 from steerclear.training.collapse import CollapseGuardOptions
 from steerclear.training.recovery_rows import RecoveryOptions

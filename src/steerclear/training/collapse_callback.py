@@ -15,8 +15,8 @@ from steerclear.data.prepare import PreparedData
 from steerclear.data.templates import render_row
 from steerclear.data.tokenization import AvoidTokens, NothingLeftError, TokenizedRow, tokenize_row
 from steerclear.errors import ConfigError, DataError, ModelError
-from steerclear.generation import GenerationOptions
 from steerclear.generation.decoding import Decoder, batches, encode, too_long
+from steerclear.generation.options import GenerationOptions
 from steerclear.judges.degeneracy import degeneracy
 from steerclear.judges.refusal import is_refusal
 from steerclear.records import Prompt, Row, read_records, text_of, whole_prompt, write_jsonl

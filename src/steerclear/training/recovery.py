@@ -19,7 +19,7 @@ from steerclear.data.templates import render_row
 from steerclear.errors import ConfigError
 from steerclear.evaluation.evaluate import panel_of
 from steerclear.evaluation.targets import source_identity
-from steerclear.generation import finished
+from steerclear.generation.answers import finished
 from steerclear.generation.model import Answerer
 from steerclear.generation.weights import load_tokenizer
 from steerclear.judges.verdicts import judge_generations

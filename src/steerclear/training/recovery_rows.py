@@ -15,7 +15,7 @@ from typing import Any
 
 from steerclear.data.sources import text_key
 from steerclear.errors import ConfigError
-from steerclear.generation import GenerationOptions
+from steerclear.generation.options import GenerationOptions
 from steerclear.generation.samples import asked_id, nth_sample, temperature_problems
 from steerclear.records import Generation, Messages, Prompt, Row, Verdict, whole_prompt
 
