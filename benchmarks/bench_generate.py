@@ -29,7 +29,7 @@ from steerclear.records import Prompt, read_jsonl
 
 
 @dataclass(frozen=True)
-class Subject:
+class EvalTarget:
     """Who answers what."""
 
     name: str
@@ -39,7 +39,7 @@ class Subject:
     """The prompts, rendered."""
 
 
-def load(model: str | None, prompts: str | None, count: int, *, smoke: bool) -> Subject:
+def load(model: str | None, prompts: str | None, count: int, *, smoke: bool) -> EvalTarget:
     """Return a model folder and prompts from a file, or random ones where none are named."""
     if model and prompts:
         name, made, tokenizer = "small base model", load_base(model, torch.float32), load_tokenizer(model)
@@ -50,7 +50,7 @@ def load(model: str | None, prompts: str | None, count: int, *, smoke: bool) -> 
         name, made, tokenizer = material.name, material.make_model(), material.tokenizer
         texts = [" ".join(f"w{i}" for i in ids[:64]) for ids, _ in material.benign]
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    return Subject(name, made.to(device).eval(), tokenizer, texts)
+    return EvalTarget(name, made.to(device).eval(), tokenizer, texts)
 
 
 def one_by_one(model: Any, tokenizer: Any, texts: list[str], new_tokens: int) -> list[str]:
@@ -81,9 +81,9 @@ def batched(
     return [answer.response for answer in found]
 
 
-def arms_of(subject: Subject, new_tokens: int) -> dict[str, Callable[[], list[str]]]:
+def arms_of(target: EvalTarget, new_tokens: int) -> dict[str, Callable[[], list[str]]]:
     """Return the ways to decode that are compared: each answers all prompts."""
-    model, tokenizer, texts = subject.model, subject.tokenizer, subject.texts
+    model, tokenizer, texts = target.model, target.tokenizer, target.texts
     lora = LoraConfig(
         r=8, lora_alpha=16, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM", init_lora_weights=False
     )
@@ -108,18 +108,18 @@ def main() -> None:
     if arguments.model and not arguments.prompts:
         parser.error("--model needs --prompts")
     count, new_tokens = (4, 4) if arguments.smoke else (64, 48)
-    subject = load(arguments.model, arguments.prompts, count, smoke=arguments.smoke)
-    arms = arms_of(subject, new_tokens)
+    target = load(arguments.model, arguments.prompts, count, smoke=arguments.smoke)
+    arms = arms_of(target, new_tokens)
     answers = {arm: work() for arm, work in arms.items()}
     times = paired_times({arm: [work] for arm, work in arms.items()}, arguments.rounds)
-    prompts = len(subject.texts)
+    prompts = len(target.texts)
     recorder = Recorder("generate", save=not arguments.smoke)
     for arm, (seconds,) in times.items():
         base = "batches of 32, adapter" if "adapter" in arm else "one at a time"
         figures = summary(seconds, times[base][0])
         same = sum(a == b for a, b in zip(answers[arm], answers[base], strict=True)) / prompts
         recorder.add(
-            "generate", model=subject.name, arm=arm, prompts=prompts, new_tokens=new_tokens, seconds=figures["p50"],
+            "generate", model=target.name, arm=arm, prompts=prompts, new_tokens=new_tokens, seconds=figures["p50"],
             prompts_per_second=prompts / figures["p50"], against=base, speed_up=1 / figures["ratio"],
             identical_answers=same, runs=arguments.rounds,
         )  # fmt: skip

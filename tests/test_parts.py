@@ -103,12 +103,12 @@ def test_a_part_that_another_process_holds_is_waited_for(tmp_path: Path) -> None
     held = FileLock(tmp_path / "part-00001.lock")
     answer, told = Scripted(), []
 
-    def say(message: str) -> None:
+    def log(message: str) -> None:
         told.append((message, list(answer.asked)))
         held.release()
 
     with held:
-        answers = run(tmp_path, answer, say=say, poll_s=0.01)
+        answers = run(tmp_path, answer, log=log, poll_s=0.01)
     assert answers is not None
     assert len(answers) == len(PROMPTS)
     assert told == [

@@ -43,7 +43,7 @@ PAPER_HELP = (
 BAD_INPUT, NOT_MET = 2, 1
 
 
-def say(message: str) -> None:
+def log(message: str) -> None:
     """Print a line for the user on standard error; standard output is for results. Of several ranks only the first speaks."""
     if rank() == 0:
         typer.echo(message, err=True)
@@ -105,19 +105,19 @@ def _main(
 def train(context: typer.Context) -> None:
     """Train a model, continue a killed training, and evaluate it where the recipe names suites."""
     _quiet_start()
-    from steerclear.evaluation.evaluate import evaluate, evaluate_along, evaluation_prompts
+    from steerclear.evaluation.evaluate import eval_step_of, evaluate, evaluation_prompts
     from steerclear.evaluation.results import read_attacks
     from steerclear.recipe.train import load_recipe
     from steerclear.report.comparison import RunScores
     from steerclear.training.recovery import train_recipe
 
     recipe = load_recipe(context.args)
-    run = train_recipe(recipe, evaluation_prompts(recipe.evaluation), say, along=evaluate_along(recipe, say))
+    run = train_recipe(recipe, evaluation_prompts(recipe.evaluation), log, eval_step=eval_step_of(recipe, log))
     if not part_ways():
         return
-    say(f"trained: {run.path}")
+    log(f"trained: {run.path}")
     if recipe.evaluation.is_any:
-        scores = evaluate(recipe, say)
+        scores = evaluate(recipe, log)
         _print_scores(scores, str(run.path))
         _print_attacks([RunScores(name=run.path.name, scores=scores, attacks=read_attacks(run.path))])
 
@@ -149,25 +149,24 @@ def evaluate(
 
     conditions = [parse(text) for text in require or ()]
     recipe = load_recipe(context.args)
-    evaluated, failed = evaluate_all(recipe, checkpoint or ["final"], say)
+    evaluated, failed = evaluate_all(recipe, checkpoint or ["final"], log)
     runs = [
-        RunScores(name=subject.name, scores=scores, attacks=read_attacks(subject.folder))
-        for subject, scores in evaluated
+        RunScores(name=target.name, scores=scores, attacks=read_attacks(target.folder)) for target, scores in evaluated
     ]
     for run in runs:
         _print_scores(run.scores, f"{recipe.output} ({run.name})")
     _print_quality(runs)
     _print_attacks(runs)
     if len(runs) > 1:
-        answers = {subject.name: read_answers(subject.folder) for subject, _ in evaluated}
-        write_comparison(runs, answers, Path(recipe.output), say)
+        answers = {target.name: read_answers(target.folder) for target, _ in evaluated}
+        write_comparison(runs, answers, Path(recipe.output), log)
     met = True
     for run in runs:
         for outcome in check(run.scores, conditions):
-            say(f"{run.name}: {'met' if outcome.met else 'NOT MET'}: {outcome.expression} (value {outcome.value})")
+            log(f"{run.name}: {'met' if outcome.met else 'NOT MET'}: {outcome.expression} (value {outcome.value})")
             met &= outcome.met
     for name, error in failed.items():
-        say(f"failed: {name}: {error}")
+        log(f"failed: {name}: {error}")
     if failed or not met:
         raise typer.Exit(BAD_INPUT if failed and not evaluated else NOT_MET)
 
@@ -192,10 +191,10 @@ def attack(
     from steerclear.recipe.train import load_recipe
 
     recipe = load_recipe(context.args)
-    attacked, failed = attack_all(recipe, checkpoint or ["final"], say)
+    attacked, failed = attack_all(recipe, checkpoint or ["final"], log)
     _print_attacks(attacked)
     if attacked:
-        say(f"tables: {Path(recipe.output) / 'attacks.md'}")
+        log(f"tables: {Path(recipe.output) / 'attacks.md'}")
     _tell_failures(failed)
 
 
@@ -211,7 +210,7 @@ def compare(context: typer.Context) -> None:
 
     tree = load_tree(context.args)
     recipes = variants_of(tree)
-    finished, failed = compare(recipes, Path(tree["output"]), say)
+    finished, failed = compare(recipes, Path(tree["output"]), log)
     if finished:
         Console(width=None if sys.stdout.isatty() else 140).print(comparison_table(finished))
     _tell_failures(failed)
@@ -242,7 +241,7 @@ def sweep(
         _print_estimate(recipe, workers)
         return
     options = None if ray is None else RayOptions(address=ray, cpus=cell_cpus, gpus=cell_gpus)
-    outcome = sweep(recipe, say, workers=workers, ray=options)
+    outcome = sweep(recipe, log, workers=workers, ray=options)
     _tell_failures(outcome.failed)
 
 
@@ -251,12 +250,12 @@ def _print_estimate(recipe: SweepRecipe, workers: int) -> None:
 
     from steerclear.experiments.estimate import estimate_sweep
 
-    Console(width=None if sys.stdout.isatty() else 140).print(estimate_sweep(recipe, say, workers=workers))
+    Console(width=None if sys.stdout.isatty() else 140).print(estimate_sweep(recipe, log, workers=workers))
 
 
 def _tell_failures(failed: dict[str, str]) -> None:
     for name, error in failed.items():
-        say(f"failed: {name}: {error}")
+        log(f"failed: {name}: {error}")
     if failed:
         raise typer.Exit(NOT_MET)
 
@@ -298,7 +297,7 @@ def paper(
     if dry_run:
         _print_estimate(recipe, workers)
         return
-    outcome = paper(recipe, say, workers=workers)
+    outcome = paper(recipe, log, workers=workers)
     if outcome.beside is not None:
         typer.echo(beside_markdown(outcome.beside))
     _tell_failures(outcome.sweep.failed)
@@ -313,7 +312,7 @@ def cell(
     _quiet_start()
     from steerclear.experiments.cell import work_on
 
-    if not work_on(folder, only, say):
+    if not work_on(folder, only, log):
         raise typer.Exit(NOT_MET)
 
 
@@ -335,18 +334,18 @@ def tune(
 
     recipe = load_tune_recipe(context.args)
     if dry_run:
-        plan(recipe, say, count=workers)
+        plan(recipe, log, count=workers)
         return
-    tuned = tune(recipe, say, argv=sys.argv[1:], count=workers)
+    tuned = tune(recipe, log, argv=sys.argv[1:], count=workers)
     if tuned is None:
         return
     Console(width=None if sys.stdout.isatty() else 160).print(tune_table(recipe, tuned.outcomes))
-    say(verdict(recipe, tuned.outcomes))
-    say(f"trials: {Path(recipe.output) / 'tune.md'}")
+    log(verdict(recipe, tuned.outcomes))
+    log(f"trials: {Path(recipe.output) / 'tune.md'}")
     if tuned.recipe is None:
-        say("run it again with other limits, which keeps what is finished, or search wider (into another output).")
+        log("run it again with other limits, which keeps what is finished, or search wider (into another output).")
         raise typer.Exit(NOT_MET)
-    say(f"best: {tuned.recipe}")
+    log(f"best: {tuned.recipe}")
 
 
 @app.command(context_settings=RECIPE_COMMAND, epilog=RECIPE_HELP)
@@ -371,11 +370,11 @@ def curve(
 
     recipe = load_recipe(context.args)
     limits = PickLimits(over_refusal=max_over_refusal, degenerate=max_degenerate)
-    points, picked = curve(recipe, say, limits, checkpoints, every)
+    points, picked = curve(recipe, log, limits, checkpoints, every)
     typer.echo(curve_markdown(points, picked))
-    say(f"curve: {Path(recipe.output) / 'curve.svg'}")
+    log(f"curve: {Path(recipe.output) / 'curve.svg'}")
     if picked is None:
-        say("no checkpoint is within the limits; see --max-over-refusal and --max-degenerate.")
+        log("no checkpoint is within the limits; see --max-over-refusal and --max-degenerate.")
         raise typer.Exit(NOT_MET)
     typer.echo(f"picked: step {picked.step}, {picked.path}")
 
@@ -402,7 +401,7 @@ def report(
     from steerclear.report.report import report
 
     limits = PickLimits(over_refusal=max_over_refusal, degenerate=max_degenerate)
-    say(f"page: {report(folders, output, say, title=title, baseline=baseline, limits=limits, model_cards=model_card)}")
+    log(f"page: {report(folders, output, log, title=title, baseline=baseline, limits=limits, model_cards=model_card)}")
 
 
 @app.command(context_settings=RECIPE_COMMAND, epilog=RECIPE_HELP)
@@ -428,12 +427,12 @@ def harvest(
 
     recipe = load_harvest_recipe(context.args)
     if dry_run:
-        plan(recipe, say)
+        plan(recipe, log)
         return
     part = None if shard is None else parse_shard(shard)
-    rows = harvest(recipe, say, argv=sys.argv[1:], count=workers, shard=part)
+    rows = harvest(recipe, log, argv=sys.argv[1:], count=workers, shard=part)
     if rows is not None:
-        say(f"harvested: {rows}")
+        log(f"harvested: {rows}")
 
 
 @app.command(
@@ -507,7 +506,7 @@ def import_files(
         )
     imported = import_rows(files, output, options)
     typer.echo(describe(imported) if imported else f"{output} holds this import already.")
-    say(f"imported: {output}")
+    log(f"imported: {output}")
 
 
 @app.command(context_settings=RECIPE_COMMAND, epilog=RECIPE_HELP)
@@ -519,7 +518,7 @@ def contrast(context: typer.Context) -> None:
     from steerclear.recipe.contrast import load_contrast_recipe
 
     recipe = load_contrast_recipe(context.args)
-    say(f"contrastive rows: {contrast(recipe, evaluation_prompts(recipe.evaluation), say)}")
+    log(f"contrastive rows: {contrast(recipe, evaluation_prompts(recipe.evaluation), log)}")
 
 
 @app.command()
@@ -533,9 +532,9 @@ def review(
     from steerclear.review import review as command
 
     if export is not None:
-        command.export(file, export, say)
+        command.export(file, export, log)
     else:
-        command.review(file, say, port=port, browser=browser)
+        command.review(file, log, port=port, browser=browser)
 
 
 @judge_app.command("fit")
@@ -581,7 +580,7 @@ def judge_score(
     from steerclear.judges.options import JudgeOptions
 
     judge = build_from(JudgeOptions, context.args)
-    result = score_file(answers, judge, output, say, refusal_model)
+    result = score_file(answers, judge, output, log, refusal_model)
     if result.scores is not None:
         _print_scores(result.scores, str(answers))
     for name, value in result.accuracy.items():
@@ -605,7 +604,7 @@ def judge_card(
     from steerclear.judges.options import JudgeOptions
 
     judge = build_from(JudgeOptions, context.args)
-    plot = card(rows, judge, output, say, about=about, reveal=reveal)
+    plot = card(rows, judge, output, log, about=about, reveal=reveal)
     typer.echo(f"{output}" + (f", {plot}" if plot else ""))
 
 
@@ -641,7 +640,7 @@ def doctor(context: typer.Context) -> None:
     _quiet_start()
     from steerclear.experiments.doctor import diagnose
 
-    if not diagnose(context.args, say):
+    if not diagnose(context.args, log):
         raise typer.Exit(NOT_MET)
 
 
@@ -655,5 +654,5 @@ def main() -> None:
             typer.echo(f"{who}error: {line}", err=True)
         raise SystemExit(BAD_INPUT) from None
     except KeyboardInterrupt:
-        say("stopped; run the same command again to continue.")
+        log("stopped; run the same command again to continue.")
         raise SystemExit(130) from None

@@ -1,9 +1,12 @@
-"""Errors meant for the user. Each message says what is wrong, what was got, what is allowed, and what to do."""
+"""What the user is told: errors that say what is wrong, what was got, what is allowed and what to do; and lines of progress."""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+
+Log = Callable[[str], None]
+"""Takes one line for the user. It holds nothing of a row's text."""
 
 
 class SteerClearError(ValueError):

@@ -263,8 +263,8 @@ def test_a_training_is_evaluated_along_the_way_and_unchanged_by_it(
     settings = judged | {"training.max_steps": 5, "lora.dropout": 0.3, "evaluation.generation.temperature": 1.0}
     assert steerclear("train", **settings)[0] == 0
     plain = (tmp_path / "run" / "adapter" / "adapter_model.safetensors").read_bytes()
-    along = settings | {"output": str(tmp_path / "along"), "evaluation.every_steps": 2}
-    code, _, err = steerclear("train", **along)
+    eval_step = settings | {"output": str(tmp_path / "along"), "evaluation.every_steps": 2}
+    code, _, err = steerclear("train", **eval_step)
     assert code == 0, err
     run = tmp_path / "along"
     assert (run / "adapter" / "adapter_model.safetensors").read_bytes() == plain
@@ -274,7 +274,7 @@ def test_a_training_is_evaluated_along_the_way_and_unchanged_by_it(
     assert plain not in weights
     # What the live model answered is what its saved adapter answers.
     again = f"again={run / 'along' / 'step-2' / 'adapter'}"
-    assert steerclear("evaluate", "--checkpoint", again, **along)[0] == 0
+    assert steerclear("evaluate", "--checkpoint", again, **eval_step)[0] == 0
     answers = [
         [a.response for a in read_records(run / folder / "generations" / "own.jsonl", Generation)]
         for folder in ("along/step-2", "of-again")

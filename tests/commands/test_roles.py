@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from steerclear.errors import ConfigError, DataError
-from steerclear.generation.chat import JUDGE, ChatModelOptions, open_role, replies_of, role_identity
+from steerclear.generation.chat import JUDGE, ChatModelOptions, chat_model_identity, open_chat_model, replies_of
 from steerclear.generation.options import GenerationOptions, ModelOptions
 from steerclear.judges.base import Unscored
 from steerclear.records import Prompt
@@ -22,31 +22,31 @@ def script(folder: Path, *rules: dict[str, Any]) -> ChatModelOptions:
     return ChatModelOptions(script=str(file))
 
 
-def say(text: str) -> list[dict[str, str]]:
+def log(text: str) -> list[dict[str, str]]:
     return [{"role": "system", "content": "bread"}, {"role": "user", "content": text}]
 
 
 def test_the_first_rule_that_fits_replies(tmp_path: Path) -> None:
     role = script(tmp_path, {"when": "^a\n.*bread$", "reply": "one"}, {"when": "cake|^c", "reply": "two"})
     prompts = [Prompt(id=name, suite="s", prompt="?") for name in "abcd"]
-    texts = [say("bake bread"), say("bake bread"), say("sleep"), say("eat cake")]
-    answers = open_role(role, JUDGE)(prompts, texts, tmp_path / "replies.jsonl")
+    texts = [log("bake bread"), log("bake bread"), log("sleep"), log("eat cake")]
+    answers = open_chat_model(role, JUDGE)(prompts, texts, tmp_path / "replies.jsonl")
     assert [answer.response for answer in answers] == ["one", "", "two", "two"]
     assert [answer.finish for answer in answers] == ["eos", "failed", "eos", "eos"]
 
 
 def test_replies_without_a_file(tmp_path: Path) -> None:
     reply = replies_of(script(tmp_path, {"when": "bread", "reply": "[[3]]"}), JUDGE)
-    assert reply([say("bread"), say("cake")]) == ["[[3]]", Unscored("no rule of the script fits")]
+    assert reply([log("bread"), log("cake")]) == ["[[3]]", Unscored("no rule of the script fits")]
 
 
 def test_a_local_model_plays_a_role(base: Path, tmp_path: Path) -> None:
     generation = GenerationOptions(max_new_tokens=3, temperature=1.0)
     role = ChatModelOptions(model=ModelOptions(path=str(base)), generation=generation)
     prompts = [Prompt(id=f"a/attempt-{number}", suite="s", prompt="?") for number in (1, 2, 3)]
-    answers = open_role(role, JUDGE)(prompts, [say("how do i bake bread ?")] * 3, tmp_path / "replies.jsonl")
+    answers = open_chat_model(role, JUDGE)(prompts, [log("how do i bake bread ?")] * 3, tmp_path / "replies.jsonl")
     assert len({answer.response for answer in answers}) > 1  # every attempt draws anew
-    assert role_identity(role).startswith("base ")
+    assert chat_model_identity(role).startswith("base ")
 
 
 @pytest.mark.parametrize(
@@ -59,7 +59,7 @@ def test_a_local_model_plays_a_role(base: Path, tmp_path: Path) -> None:
 )
 def test_a_wrong_rule(tmp_path: Path, rule: dict[str, Any], said: str) -> None:
     with pytest.raises(DataError, match=r"script\.jsonl:1") as error:
-        open_role(script(tmp_path, rule), JUDGE)
+        open_chat_model(script(tmp_path, rule), JUDGE)
     assert said in str(error.value)
 
 

@@ -301,10 +301,10 @@ def test_points_along_the_training_make_their_judge_a_part_of_the_cell(tree: dic
     evaluation["refusal"] = {"model": "other.skops"}
     assert ids() == before
     evaluation["every_steps"] = 2
-    along = ids()
+    eval_step = ids()
     evaluation["refusal"] = None
-    assert not along & before
-    assert not ids() & (along | before)
+    assert not eval_step & before
+    assert not ids() & (eval_step | before)
 
 
 @pytest.mark.parametrize(

@@ -80,7 +80,7 @@ def breaks_off(settings: dict[str, Any], as_arguments: Any) -> None:
 
     recipe = load_recipe(as_arguments(settings))
     with pytest.raises(RuntimeError, match="power cut"):
-        train(recipe, evaluation_prompts(recipe.evaluation), lambda _: None, along=evaluate)
+        train(recipe, evaluation_prompts(recipe.evaluation), lambda _: None, eval_step=evaluate)
 
 
 def texts_of(run: Path) -> set[bytes]:

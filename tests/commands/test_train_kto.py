@@ -26,10 +26,10 @@ Arguments = Callable[[dict[str, Any]], list[str]]
 KTO = {"training.objective": "kto", "training.learning_rate": 0.01, "training.per_device_train_batch_size": 8}
 
 
-def run(arguments: list[str], said: list[str] | None = None, along: Any = None) -> Path:
+def run(arguments: list[str], said: list[str] | None = None, eval_step: Any = None) -> Path:
     recipe = load_recipe(arguments)
     prompts = evaluation_prompts(recipe.evaluation)
-    return train(recipe, prompts, (said if said is not None else []).append, along).path
+    return train(recipe, prompts, (said if said is not None else []).append, eval_step).path
 
 
 def test_it_learns_benign_answers_and_unlearns_unsafe_ones(
@@ -86,11 +86,11 @@ def test_a_broken_off_training_continues_to_the_very_same_end(
     def fails(*_: Any) -> None:
         raise RuntimeError("power cut")
 
-    unbroken = run(as_arguments(settings | {"output": str(tmp_path / "unbroken")}), along=nothing)
+    unbroken = run(as_arguments(settings | {"output": str(tmp_path / "unbroken")}), eval_step=nothing)
     with pytest.raises(RuntimeError, match="power cut"):
-        run(as_arguments(settings), along=fails)
+        run(as_arguments(settings), eval_step=fails)
     said: list[str] = []
-    continued = run(as_arguments(settings), said, along=nothing)
+    continued = run(as_arguments(settings), said, eval_step=nothing)
     assert "continuing from checkpoint-2." in said
     records = [json.loads((folder / "record.json").read_text()) for folder in (unbroken, continued)]
     assert records[0]["id"] == records[1]["id"]

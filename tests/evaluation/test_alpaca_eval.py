@@ -45,14 +45,14 @@ class Scripted:
 
     name = "scripted"
 
-    def __init__(self, say: Callable[[str, str], str | Answer | Unscored]) -> None:
-        self.say = say
+    def __init__(self, log: Callable[[str, str], str | Answer | Unscored]) -> None:
+        self.log = log
         self.asked: list[Messages] = []
 
     def ask(self, chats: Sequence[Messages]) -> Iterator[tuple[int, Answer | Unscored]]:
         for place in reversed(range(len(chats))):  # answers need not come in order
             self.asked.append(chats[place])
-            said = self.say(*shown(chats[place]))
+            said = self.log(*shown(chats[place]))
             yield place, Answer(text=said) if isinstance(said, str) else said
 
 
@@ -112,12 +112,12 @@ def test_one_order_is_drawn_by_the_seed(tmp_path: Path) -> None:
 
 
 def test_what_is_not_understood_or_failed_is_unscored_and_only_failures_are_asked_again(tmp_path: Path) -> None:
-    def say(first: str, second: str) -> str | Unscored:
+    def log(first: str, second: str) -> str | Unscored:
         if "A" in (first, second):
             return "Both are fine."
         return Unscored("down") if first == "BBB" else "2"
 
-    found = win_rate(MODEL, REFERENCE, Scripted(say), tmp_path, OPTIONS)
+    found = win_rate(MODEL, REFERENCE, Scripted(log), tmp_path, OPTIONS)
     assert (found.n, found.unscored) == (2, 2)
     assert found.reasons == {"answer not understood": 2, "down": 1}
     annotated = json.loads((tmp_path / "annotations.json").read_text())
@@ -269,9 +269,9 @@ def test_faults_are_named(tmp_path: Path) -> None:
     assert annotator.asked == []
 
 
-def behind_a_server(say: Callable[[str, str], str]) -> Server:
+def behind_a_server(log: Callable[[str, str], str]) -> Server:
     """An annotator behind a real HTTP server."""
-    return Server(lambda request: chat_answer(say(*shown(request.body["messages"]))))
+    return Server(lambda request: chat_answer(log(*shown(request.body["messages"]))))
 
 
 def annotator_at(server: Server, **settings: Any) -> EndpointAnnotator:

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-from steerclear.attacks.attacking import attack_model, attack_panel, check_attacks
-from steerclear.errors import SteerClearError
+from steerclear.attacks.attacking import attack_judges, attack_model, check_attacks
+from steerclear.errors import Log, SteerClearError
 from steerclear.evaluation.evaluated_model import answering_of
 from steerclear.evaluation.scores import score
-from steerclear.evaluation.targets import subjects_of
+from steerclear.evaluation.targets import targets_of
 from steerclear.recipe.train import Recipe
 from steerclear.records import write_text
 from steerclear.report.attacks import attacks_csv, attacks_markdown
 from steerclear.report.comparison import RunScores
 
-Say = Callable[[str], None]
 
-
-def attack_all(recipe: Recipe, checkpoints: Sequence[str], say: Say) -> tuple[list[RunScores], dict[str, str]]:
+def attack_all(recipe: Recipe, checkpoints: Sequence[str], log: Log) -> tuple[list[RunScores], dict[str, str]]:
     """Attack models as the recipe says; what was finished before, by this command or a killed one, is not done again.
 
     ``attacks.md`` and ``attacks.csv`` in the recipe's output lay the models side by side, with paired tests against the first.
@@ -34,17 +32,17 @@ def attack_all(recipe: Recipe, checkpoints: Sequence[str], say: Say) -> tuple[li
         SteerClearError: no attack, a file is missing or wrong, nothing trained yet, or a judge cannot be opened.
     """
     check_attacks(recipe)
-    subjects = subjects_of(recipe, checkpoints)
-    panel = attack_panel(recipe, say)
+    targets = targets_of(recipe, checkpoints)
+    judges = attack_judges(recipe, log)
     attacked: list[RunScores] = []
     failed: dict[str, str] = {}
-    for subject in subjects:
+    for target in targets:
         try:
-            told = attack_model(recipe, subject, answering_of(recipe, subject), panel, say)
-            attacked.append(RunScores(name=subject.name, scores=score([]), attacks=told["attacks"]))
+            told = attack_model(recipe, target, answering_of(recipe, target), judges, log)
+            attacked.append(RunScores(name=target.name, scores=score([]), attacks=told["attacks"]))
         except SteerClearError as error:
-            say(f"{subject.name} failed: {error}")
-            failed[subject.name] = str(error)
+            log(f"{target.name} failed: {error}")
+            failed[target.name] = str(error)
     if attacked:
         write_text(Path(recipe.output) / "attacks.csv", attacks_csv(attacked))
         write_text(Path(recipe.output) / "attacks.md", attacks_markdown(attacked))

@@ -20,14 +20,14 @@ from steerclear.attacks.positions import TOKENS, WORDS, first_harmful, position_
 from steerclear.attacks.tags import GOAL
 from steerclear.attacks.transforms import readable
 from steerclear.data.sources import read_source
-from steerclear.errors import ConfigError, DataError
+from steerclear.errors import ConfigError, DataError, Log
 from steerclear.evaluation.evaluated_model import Answering
 from steerclear.evaluation.results import ATTACKS
-from steerclear.evaluation.targets import Subject
-from steerclear.generation.chat import ATTACKER, open_role, role_identity
+from steerclear.evaluation.targets import EvalTarget
+from steerclear.generation.chat import ATTACKER, chat_model_identity, open_chat_model
 from steerclear.generation.decoding import encode
 from steerclear.generation.options import GenerationOptions
-from steerclear.judges.panel import Panel, cache_folder, open_panel
+from steerclear.judges.opening import Judges, cache_folder, open_judges
 from steerclear.judges.verdicts import judge_generations
 from steerclear.recipe.train import Recipe
 from steerclear.records import (
@@ -43,7 +43,6 @@ from steerclear.records import (
 )
 from steerclear.stats.rates import CONFIDENCE
 
-Say = Callable[[str], None]
 Told = dict[str, Any]
 Attack = AttackOptions | FineTuningOptions | PairAttackOptions
 
@@ -54,17 +53,17 @@ class _Attacked:
 
     recipe: Recipe
     options: AttacksOptions
-    subject: Subject
+    target: EvalTarget
     answering: Answering
-    panel: Panel
+    judges: Judges
     goals: Sequence[Goal]
     reader: Reader
     generation: GenerationOptions
     folder: Path
-    say: Say
+    log: Log
 
 
-def attack_model(recipe: Recipe, subject: Subject, answering: Answering, panel: Panel, say: Say) -> dict[str, Any]:
+def attack_model(recipe: Recipe, target: EvalTarget, answering: Answering, judges: Judges, log: Log) -> dict[str, Any]:
     """Attack a model as the recipe says, and return its figures, which `ATTACKS` in its folder then holds.
 
     ``{"goals": n, "goals_sha256": ..., "confidence": 0.95, "attacks": {name: figures}}``; the figures are those of
@@ -80,14 +79,14 @@ def attack_model(recipe: Recipe, subject: Subject, answering: Answering, panel: 
     attacked = _Attacked(
         recipe=recipe,
         options=options,
-        subject=subject,
+        target=target,
         answering=answering,
-        panel=panel,
+        judges=judges,
         goals=goals,
         reader=_reader(recipe, answering),
         generation=options.generation or recipe.evaluation.generation,
-        folder=subject.folder / "attacks",
-        say=say,
+        folder=target.folder / "attacks",
+        log=log,
     )
     told: dict[str, Any] = {
         "schema": SCHEMA_VERSION,
@@ -97,9 +96,9 @@ def attack_model(recipe: Recipe, subject: Subject, answering: Answering, panel: 
         "attacks": {},
     }
     for name, attack in _attacks(attacked):
-        say(f"{subject.name}: attack '{name}' ...")
+        log(f"{target.name}: attack '{name}' ...")
         told["attacks"][name] = attack()
-        write_json(subject.folder / ATTACKS, told)
+        write_json(target.folder / ATTACKS, told)
     return told
 
 
@@ -117,7 +116,7 @@ def attacks_of(recipe: Recipe) -> AttacksOptions:
     return recipe.evaluation.attacks
 
 
-def attack_panel(recipe: Recipe, say: Say) -> Panel:
+def attack_judges(recipe: Recipe, log: Log) -> Judges:
     """Open who judges answers under attack: the attacks' own judge, or else the evaluation's.
 
     Raises:
@@ -125,7 +124,7 @@ def attack_panel(recipe: Recipe, say: Say) -> Panel:
     """
     judge = attacks_of(recipe).judge or recipe.evaluation.judge
     options = replace(recipe.evaluation, judge=judge, second_opinions=[])
-    return open_panel(options, cache_folder(recipe.evaluation, recipe.output), say)
+    return open_judges(options, cache_folder(recipe.evaluation, recipe.output), log)
 
 
 def goals_of(options: AttacksOptions) -> list[Goal]:
@@ -258,7 +257,7 @@ def _fine_tuning(of: _Attacked, options: FineTuningOptions) -> Told:
     asked = ask(options.name, load_attack("direct"), of.goals, of.reader)
     folder = of.folder / options.name
     answers = answer_after_fine_tuning(
-        of.recipe, options, of.subject, of.answering, asked, folder, of.say, generation=of.generation
+        of.recipe, options, of.target, of.answering, asked, folder, of.log, generation=of.generation
     )
     told = {
         "kind": "fine-tuning",
@@ -270,7 +269,7 @@ def _fine_tuning(of: _Attacked, options: FineTuningOptions) -> Told:
 
 
 def _pair(of: _Attacked, options: PairAttackOptions) -> Told:
-    attacker = open_role(options.attacker, ATTACKER)
+    attacker = open_chat_model(options.attacker, ATTACKER)
     folder = of.folder / options.name
     goals = [PairGoal(replace(goal.prompt, suite=options.name), goal.answer) for goal in of.goals]
 
@@ -278,26 +277,26 @@ def _pair(of: _Attacked, options: PairAttackOptions) -> Told:
         return of.answering.answer(prompts, rendered, file, options=of.generation, allow_too_long=True)
 
     outcome = pair(
-        goals, attacker, target, lambda answers: _judged(of, answers), options, folder, of.reader.template, of.say
+        goals, attacker, target, lambda answers: _judged(of, answers), options, folder, of.reader.template, of.log
     )
     told = {
         "kind": "pair",
         "about": f"An attacker model rewrites its prompt, {options.streams} streams of {options.iterations} iterations a goal.",
         "source": "Chao et al. 2023, Jailbreaking Black Box Large Language Models in Twenty Queries, arXiv:2310.08419",
         "asked": asked_hash(of.goals, options),
-        "attacker": role_identity(options.attacker),
+        "attacker": chat_model_identity(options.attacker),
         "calls": outcome.calls,
         "queries": outcome.queries,
         "malformed": outcome.malformed,
         "stopped": outcome.stopped,
     }
     if outcome.stopped:
-        of.say(f"attack '{options.name}': {outcome.stopped}")
+        of.log(f"attack '{options.name}': {outcome.stopped}")
     return told | _counted(of, folder, outcome.answers, outcome.verdicts)
 
 
 def _judged(of: _Attacked, answers: Sequence[Generation]) -> list[Verdict]:
-    return judge_generations(answers, of.panel.harm, of.panel.refusal)
+    return judge_generations(answers, of.judges.harm, of.judges.refusal)
 
 
 def _counted(of: _Attacked, folder: Path, answers: Sequence[Generation], verdicts: Sequence[Verdict]) -> Told:
@@ -312,19 +311,19 @@ def _positions(of: _Attacked, answers: Sequence[Generation], verdicts: Sequence[
     wanted = of.options.positions
     if wanted is None:
         wanted = judge.rating is None and judge.moderation is None
-    if not wanted or of.panel.harm is None:
+    if not wanted or of.judges.harm is None:
         return {}
     harmful: dict[str, Generation] = {}
     for answer, verdict in zip(answers, verdicts, strict=True):
         if verdict.outcome == "harmful":
             harmful.setdefault(goal_of(verdict), answer)
     tokenizer = of.reader.tokenizer
-    places = first_harmful(of.panel.harm, list(harmful.values()), tokenizer)
+    places = first_harmful(of.judges.harm, list(harmful.values()), tokenizer)
     figures = position_figures(places, WORDS if tokenizer is None else TOKENS)
     return {"first_harmful": figures, "positions": dict(zip(harmful, places, strict=True))}
 
 
-def attacks_contents(options: AttacksOptions) -> dict[str, str]:
+def attack_fingerprints(options: AttacksOptions) -> dict[str, str]:
     """Return for each attack a hash of what it asks of any model, files by their content.
 
     Raises:
@@ -346,5 +345,5 @@ def asked_hash(goals: Sequence[Goal], attack: Attack) -> str:
     elif isinstance(attack, FineTuningOptions):
         how = identity(attack)
     else:
-        how = [asdict(attack) | {"attacker": None, "max_calls": None}, role_identity(attack.attacker)]
+        how = [asdict(attack) | {"attacker": None, "max_calls": None}, chat_model_identity(attack.attacker)]
     return sha256_of([goals_hash(goals), [goal.answer for goal in goals], how])

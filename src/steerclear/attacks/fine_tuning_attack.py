@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -12,9 +12,9 @@ from steerclear.attacks.fine_tuning import FineTuningOptions
 from steerclear.data.mixing import nested_subset
 from steerclear.data.prepare import DataOptions
 from steerclear.data.sources import read_source
-from steerclear.errors import DataError
+from steerclear.errors import DataError, Log
 from steerclear.evaluation.evaluated_model import Answering
-from steerclear.evaluation.targets import Subject
+from steerclear.evaluation.targets import EvalTarget
 from steerclear.generation.answers import finished, generate
 from steerclear.generation.options import GenerationOptions, ModelOptions
 from steerclear.generation.weights import load_model
@@ -25,8 +25,6 @@ from steerclear.training.train import train
 
 KEPT = ("max_length", "use_cpu", "bf16", "gradient_checkpointing")
 """Arguments of the recipe's training that are the machine's rather than the attacker's."""
-
-Say = Callable[[str], None]
 
 
 def attackers_rows(options: FineTuningOptions) -> list[Row]:
@@ -48,20 +46,20 @@ def attackers_rows(options: FineTuningOptions) -> list[Row]:
 def answer_after_fine_tuning(
     recipe: Recipe,
     options: FineTuningOptions,
-    subject: Subject,
+    target: EvalTarget,
     attacked: Answering,
     asked: Sequence[tuple[Prompt, str | Messages]],
     folder: Path,
-    say: Say,
+    log: Log,
     *,
     generation: GenerationOptions,
 ) -> list[Generation]:
     """Return the answers of the model that the attacker's training makes of a subject.
 
-    The training is a run of its own in ``run``, from the subject's weights merged, which are not kept; its adapter is.
+    The training is a run of its own in ``run``, from the target's weights merged, which are not kept; its adapter is.
 
     Args:
-        attacked: the subject, opened.
+        attacked: the target, opened.
         folder: of this attack.
 
     Raises:
@@ -75,10 +73,10 @@ def answer_after_fine_tuning(
     done = finished(prompts, rendered, generation, file, model_id=model_id) if file.is_file() else None
     if done is not None:
         return done
-    say(f"fine-tuning attack '{options.name}': {options.steps} steps on {len(rows)} rows ...")
+    log(f"fine-tuning attack '{options.name}': {options.steps} steps on {len(rows)} rows ...")
     write_jsonl(folder / "rows.jsonl", rows)
-    start = _start(subject, folder / "start")
-    run = train(_attackers_recipe(recipe, options, start, folder), prompts, say)
+    start = _start(target, folder / "start")
+    run = train(_attackers_recipe(recipe, options, start, folder), prompts, log)
     weights = str(run.adapter) if run.adapter.is_dir() else None
     model, tokenizer = load_model(start if weights else str(run.model), weights, dtype=recipe.model.dtype)
     answers = generate(model, tokenizer, prompts, rendered, generation, file, model_id=model_id, allow_too_long=True)
@@ -86,12 +84,12 @@ def answer_after_fine_tuning(
     return answers
 
 
-def _start(subject: Subject, folder: Path) -> str:
+def _start(target: EvalTarget, folder: Path) -> str:
     """Return the model that the attacker begins with, as one without an adapter."""
-    if subject.adapter is None:
-        return subject.path
+    if target.adapter is None:
+        return target.path
     if not folder.is_dir():  # it appears whole or not at all
-        merge_adapter(subject.path, subject.adapter, folder)
+        merge_adapter(target.path, target.adapter, folder)
     return str(folder)
 
 

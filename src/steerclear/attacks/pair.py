@@ -16,10 +16,10 @@ from steerclear.attacks.pair_prompts import Attempt, feedback, first_message, re
 from steerclear.attacks.tags import ASKED, GOAL
 from steerclear.config import raise_all
 from steerclear.data.templates import render_prompt
+from steerclear.errors import Log
 from steerclear.judges.rating import HIGHEST, LOWEST, RATING
 from steerclear.records import Generation, Messages, Prompt, Verdict, text_of, write_jsonl
 
-Say = Callable[[str], None]
 Judge = Callable[[Sequence[Generation]], list[Verdict]]
 
 
@@ -191,7 +191,7 @@ def pair(
     options: PairOptions,
     folder: Path,
     template: str,
-    say: Say,
+    log: Log,
 ) -> PairOutcome:
     """Attack a target with every goal, or go on with that; ``transcripts.jsonl`` in the folder holds what was said.
 
@@ -211,7 +211,7 @@ def pair(
     stopped = None
     for start in range(0, len(goals), options.goals_at_once):
         block = goals[start : start + options.goals_at_once]
-        say(f"PAIR: goals {start + 1} to {start + len(block)} of {len(goals)} ...")
+        log(f"PAIR: goals {start + 1} to {start + len(block)} of {len(goals)} ...")
         try:
             attack.block(block, folder / f"goals-{start + 1}-{start + len(block)}")
         except _SpentError:

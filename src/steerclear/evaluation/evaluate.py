@@ -7,10 +7,10 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from steerclear.attacks.attacking import attack_model, attack_panel, check_attacks, goals_of
+from steerclear.attacks.attacking import attack_judges, attack_model, check_attacks, goals_of
 from steerclear.config import dump_yaml, to_tree
 from steerclear.data.templates import begin_answer, render_prompt
-from steerclear.errors import ConfigError, SteerClearError
+from steerclear.errors import ConfigError, Log, SteerClearError
 from steerclear.evaluation.cards import PROMPT_METRICS
 from steerclear.evaluation.evaluated_model import Answering, answering_of, local_answering
 from steerclear.evaluation.multiple_choice import check_documents
@@ -18,8 +18,8 @@ from steerclear.evaluation.quality import measure_quality
 from steerclear.evaluation.results import EVALUATION
 from steerclear.evaluation.scores import score, score_lines
 from steerclear.evaluation.suites import SuiteOptions, load_rows, load_suite
-from steerclear.evaluation.targets import Subject, subject_in, subjects_of
-from steerclear.judges.panel import Panel, cache_folder, open_panel
+from steerclear.evaluation.targets import EvalTarget, target_in, targets_of
+from steerclear.judges.opening import Judges, cache_folder, open_judges
 from steerclear.judges.verdicts import judge_generations
 from steerclear.recipe.train import EvaluationOptions, Recipe
 from steerclear.records import (
@@ -35,12 +35,10 @@ from steerclear.records import (
 )
 from steerclear.stats.agreement import agreement
 from steerclear.store.runs import RunFolder
-from steerclear.training.evaluation_callback import Along
+from steerclear.training.evaluation_callback import EvalStep
 from steerclear.training.ranks import launched_processes
 from steerclear.training.trackers import tell_final_scores, trackers_in
 from steerclear.training.train import training_arguments
-
-Say = Callable[[str], None]
 
 
 def evaluation_prompts(options: EvaluationOptions) -> list[Prompt]:
@@ -61,7 +59,7 @@ def evaluation_prompts(options: EvaluationOptions) -> list[Prompt]:
 
 
 def evaluate(
-    recipe: Recipe, say: Say, checkpoint: str = "final", *, stage: Callable[[str], None] | None = None
+    recipe: Recipe, log: Log, checkpoint: str = "final", *, stage: Callable[[str], None] | None = None
 ) -> dict[str, Any]:
     """Evaluate one model and return its scores; see `evaluate_all`.
 
@@ -69,13 +67,13 @@ def evaluate(
         stage: told when a stage begins: ``attack``, ``generate``, ``judge``, ``score``.
     """
     check_suites(recipe)
-    [subject] = subjects_of(recipe, [checkpoint])
-    return _evaluate_subject(recipe, subject, panel_of(recipe, say), say, stage)
+    [target] = targets_of(recipe, [checkpoint])
+    return _evaluate_target(recipe, target, judges_of(recipe, log), log, stage)
 
 
 def evaluate_all(
-    recipe: Recipe, checkpoints: Sequence[str], say: Say
-) -> tuple[list[tuple[Subject, dict[str, Any]]], dict[str, str]]:
+    recipe: Recipe, checkpoints: Sequence[str], log: Log
+) -> tuple[list[tuple[EvalTarget, dict[str, Any]]], dict[str, str]]:
     """Evaluate models on the recipe's suites; answers, verdicts and scores land in their folders.
 
     What was finished before, by this command or a killed one, is not done again. One model that fails does not stop the others.
@@ -90,33 +88,33 @@ def evaluate_all(
         SteerClearError: no suite, nothing trained yet, no such folder, or a judge cannot be opened.
     """
     check_suites(recipe)
-    subjects = subjects_of(recipe, checkpoints)
-    panel = panel_of(recipe, say)
+    targets = targets_of(recipe, checkpoints)
+    judges = judges_of(recipe, log)
     evaluated, failed = [], {}
-    for subject in subjects:
+    for target in targets:
         try:
-            evaluated.append((subject, _evaluate_subject(recipe, subject, panel, say)))
+            evaluated.append((target, _evaluate_target(recipe, target, judges, log)))
         except SteerClearError as error:
-            failed[subject.name] = str(error)
+            failed[target.name] = str(error)
     return evaluated, failed
 
 
-def evaluate_into(recipe: Recipe, folder: str, results: Path, panel: Panel, say: Say) -> dict[str, Any]:
+def evaluate_into(recipe: Recipe, folder: str, results: Path, judges: Judges, log: Log) -> dict[str, Any]:
     """Evaluate the adapter or model in a folder, and put the results into another."""
-    return _evaluate_subject(recipe, subject_in(recipe, folder, results, folder), panel, say)
+    return _evaluate_target(recipe, target_in(recipe, folder, results, folder), judges, log)
 
 
-def panel_of(recipe: Recipe, say: Say) -> Panel:
+def judges_of(recipe: Recipe, log: Log) -> Judges:
     """Open the recipe's judges.
 
     Raises:
         SteerClearError: a judge cannot be opened.
     """
-    panel = open_panel(recipe.evaluation, cache_folder(recipe.evaluation, recipe.output), say)
+    judges = open_judges(recipe.evaluation, cache_folder(recipe.evaluation, recipe.output), log)
     attacks = recipe.evaluation.attacks
     if attacks is None or attacks.judge is None:
-        return panel
-    return replace(panel, under_attack=attack_panel(recipe, say))
+        return judges
+    return replace(judges, under_attack=attack_judges(recipe, log))
 
 
 def check_suites(recipe: Recipe) -> None:
@@ -135,7 +133,7 @@ def check_suites(recipe: Recipe) -> None:
             check_documents(suite)
 
 
-def evaluate_along(recipe: Recipe, say: Say) -> Along | None:
+def eval_step_of(recipe: Recipe, log: Log) -> EvalStep | None:
     """Return what evaluates the live model of a training at a step into a folder; None where the recipe does not want it."""
     if not recipe.evaluation.every_steps:
         return None
@@ -146,12 +144,12 @@ def evaluate_along(recipe: Recipe, say: Say) -> Along | None:
         )
     while_training = _while_training(recipe)
     check_suites(while_training)
-    panel = panel_of(while_training, say)
+    judges = judges_of(while_training, log)
 
     def at_step(model: Any, tokenizer: Any, folder: Path, step: int) -> dict[str, Any]:
         # The folder's answers are this step's of this run, as a run's training is repeated to the bit.
         answering = local_answering(while_training, model, tokenizer, f"step {step}")
-        return evaluate_model(while_training, answering, panel, folder, say)
+        return evaluate_model(while_training, answering, judges, folder, log)
 
     return at_step
 
@@ -166,21 +164,17 @@ def _while_training(recipe: Recipe) -> Recipe:
     )
 
 
-def _evaluate_subject(
-    recipe: Recipe, subject: Subject, panel: Panel, say: Say, stage: Callable[[str], None] | None = None
+def _evaluate_target(
+    recipe: Recipe, target: EvalTarget, judges: Judges, log: Log, stage: Callable[[str], None] | None = None
 ) -> dict[str, Any]:
-    answering = answering_of(recipe, subject)
+    answering = answering_of(recipe, target)
     if recipe.evaluation.attacks is not None:  # first, as the scores say that the evaluation is whole
         if stage is not None:
             stage("attack")
-        attack_model(recipe, subject, answering, panel.under_attack or panel, say)
-    scores = evaluate_model(recipe, answering, panel, subject.folder, say, stage)
+        attack_model(recipe, target, answering, judges.under_attack or judges, log)
+    scores = evaluate_model(recipe, answering, judges, target.folder, log, stage)
     run = RunFolder(Path(recipe.output))
-    if (
-        subject.folder == run.path
-        and trackers_in(recipe.training.get("report_to"))
-        and (step := run.step()) is not None
-    ):
+    if target.folder == run.path and trackers_in(recipe.training.get("report_to")) and (step := run.step()) is not None:
         tell_final_scores(training_arguments(recipe), run.path, step, scores)
     return scores
 
@@ -188,9 +182,9 @@ def _evaluate_subject(
 def evaluate_model(
     recipe: Recipe,
     answering: Answering,
-    panel: Panel,
+    judges: Judges,
     folder: Path,
-    say: Say,
+    log: Log,
     stage: Callable[[str], None] | None = None,
 ) -> dict[str, Any]:
     """Evaluate one model into a folder: generations, verdicts, second-opinions, quality, and the scores with their options.
@@ -204,14 +198,14 @@ def evaluate_model(
     enter("judge")
     verdicts = []
     for name, given in answers.items():
-        judged = judge_generations(given, panel.harm, panel.refusal)
+        judged = judge_generations(given, judges.harm, judges.refusal)
         write_jsonl(folder / "verdicts" / f"{name}.jsonl", judged)
         verdicts += judged
     enter("score")
-    scores = score(verdicts, panel.errors)
-    if panel.second_opinions:
-        scores["second_opinions"] = _second_opinions(answers, verdicts, panel, folder)
-    quality = measure_quality(recipe, answering.weights, answering.id, answers, folder / "quality", say)
+    scores = score(verdicts, judges.errors)
+    if judges.second_opinions:
+        scores["second_opinions"] = _second_opinions(answers, verdicts, judges, folder)
+    quality = measure_quality(recipe, answering.weights, answering.id, answers, folder / "quality", log)
     if quality:
         scores["quality"] = quality
     write_text(folder / "scores.md", score_lines(scores))
@@ -232,14 +226,14 @@ def _rendered(prompt: Prompt, template: str) -> str | Messages:
 
 
 def _second_opinions(
-    answers: dict[str, list[Generation]], first: Sequence[Verdict], panel: Panel, folder: Path
+    answers: dict[str, list[Generation]], first: Sequence[Verdict], judges: Judges, folder: Path
 ) -> list[dict[str, Any]]:
     """Return, for each other judge, its rates and how far its flags agree with those of the first judge."""
     opinions = []
-    for number, judge in enumerate(panel.second_opinions, start=1):
+    for number, judge in enumerate(judges.second_opinions, start=1):
         verdicts = []
         for name, given in answers.items():
-            judged = judge_generations(given, judge, panel.refusal)
+            judged = judge_generations(given, judge, judges.refusal)
             write_jsonl(folder / "second-opinions" / str(number) / f"{name}.jsonl", judged)
             verdicts += judged
         flags = agreement([v.flagged for v in first], [v.flagged for v in verdicts])

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from steerclear.endpoint import Endpoint
-from steerclear.evaluation.targets import Subject
+from steerclear.evaluation.targets import EvalTarget
 from steerclear.generation.answers import generate
 from steerclear.generation.options import GenerationOptions
 from steerclear.generation.served import generate_from_endpoint
@@ -44,7 +44,7 @@ class Answering:
     """Model and tokenizer, for what needs likelihoods. None: it is behind an endpoint."""
 
 
-def answering_of(recipe: Recipe, subject: Subject) -> Answering:
+def answering_of(recipe: Recipe, target: EvalTarget) -> Answering:
     """Open what a recipe evaluates.
 
     Raises:
@@ -52,8 +52,8 @@ def answering_of(recipe: Recipe, subject: Subject) -> Answering:
     """
     if recipe.model.endpoint is not None:
         return _served(recipe, Endpoint(recipe.model.endpoint))
-    model, tokenizer = load_model(subject.path, subject.adapter, dtype=recipe.model.dtype)
-    return local_answering(recipe, model, tokenizer, model_identity(subject.path, subject.adapter, model.dtype))
+    model, tokenizer = load_model(target.path, target.adapter, dtype=recipe.model.dtype)
+    return local_answering(recipe, model, tokenizer, model_identity(target.path, target.adapter, model.dtype))
 
 
 def local_answering(recipe: Recipe, model: Any, tokenizer: Any, model_id: str) -> Answering:

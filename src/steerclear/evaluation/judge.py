@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from steerclear.errors import ConfigError, DataError
+from steerclear.errors import ConfigError, DataError, Log
 from steerclear.evaluation.scores import score
 from steerclear.judges import classifier
 from steerclear.judges.base import HarmJudge
 from steerclear.judges.cache import CachedJudge
 from steerclear.judges.measures import measure_judge
+from steerclear.judges.opening import harm_judge, refusal_judge
 from steerclear.judges.options import JudgeOptions, RefusalOptions
-from steerclear.judges.panel import harm_judge, refusal_judge
 from steerclear.judges.verdicts import judge_generations
 from steerclear.records import Generation, read_jsonl, read_records, write_jsonl, write_text
 from steerclear.report.judge_card import make_card
-
-Say = Callable[[str], None]
 
 NO_JUDGE_NAMED = (
     "judge: none is named. Give --classifier FILE, --guard.model MODEL, --reward.model MODEL, --rating.model.path MODEL or "
@@ -36,7 +34,7 @@ class Scored:
 
 
 def score_file(
-    answers: Path, judge: JudgeOptions, output: Path | None, say: Say, refusal_model: str | None = None
+    answers: Path, judge: JudgeOptions, output: Path | None, log: Log, refusal_model: str | None = None
 ) -> Scored:
     """Judge a file of answers, or measure the judge on a file whose rows have ``is_safe``.
 
@@ -46,26 +44,26 @@ def score_file(
         DataError: the file is neither.
         SteerClearError: the judge cannot be used.
     """
-    opened = _open(judge, output, say)
+    opened = _open(judge, output, log)
     first = next((value for _, value in read_jsonl(answers)), {})
     if "is_safe" in first:
         return Scored(accuracy=classifier.evaluate(opened, classifier.read_rows(answers)))
-    refusal = refusal_judge(RefusalOptions(model=refusal_model), say) if refusal_model is not None else None
+    refusal = refusal_judge(RefusalOptions(model=refusal_model), log) if refusal_model is not None else None
     verdicts = judge_generations(read_records(answers, Generation), opened, refusal)
     if output is not None:
         write_jsonl(output, verdicts)
     return Scored(scores=score(verdicts))
 
 
-def _open(judge: JudgeOptions, output: Path | None, say: Say) -> HarmJudge:
+def _open(judge: JudgeOptions, output: Path | None, log: Log) -> HarmJudge:
     if not judge.kinds():
         raise ConfigError(NO_JUDGE_NAMED)
-    opened = harm_judge(judge, say)
+    opened = harm_judge(judge, log)
     return opened if output is None else CachedJudge(opened, output.parent / "judge-cache")
 
 
 def card(
-    rows: Sequence[Path], judge: JudgeOptions, output: Path, say: Say, *, about: str = "", reveal: bool = False
+    rows: Sequence[Path], judge: JudgeOptions, output: Path, log: Log, *, about: str = "", reveal: bool = False
 ) -> Path | None:
     """Write the card of a judge: what it is, how it does on labelled rows, its calibration, and its worst mistakes.
 
@@ -86,7 +84,7 @@ def card(
     if not judge.kinds():
         raise ConfigError(NO_JUDGE_NAMED)
     plot = output.with_suffix(".svg")
-    made = make_card(measure_judge(harm_judge(judge, say), sets), plot=plot.name, about=about, reveal=reveal)
+    made = make_card(measure_judge(harm_judge(judge, log), sets), plot=plot.name, about=about, reveal=reveal)
     write_text(output, made.markdown)
     if made.svg is None:
         return None

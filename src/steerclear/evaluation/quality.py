@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from steerclear.endpoint import Endpoint
+from steerclear.errors import Log
 from steerclear.evaluation.suites import SuiteOptions, load_rows
 from steerclear.recipe.train import Recipe
 from steerclear.records import Generation, sha256_of, to_dict, write_json
 from steerclear.training.train import training_arguments
-
-Say = Callable[[str], None]
 
 
 def measure_quality(
@@ -23,7 +22,7 @@ def measure_quality(
     model_id: str,
     answers: Mapping[str, Sequence[Generation]],
     folder: Path,
-    say: Say,
+    log: Log,
 ) -> dict[str, Any]:
     """Return suite -> figures, each ``{"metric": ..., ...}``, for the suites whose metric is not about single answers.
 
@@ -38,7 +37,7 @@ def measure_quality(
             by_metric[suite.metric].append(suite)
     likelihoods = by_metric["multiple_choice"] + by_metric["perplexity"]
     if likelihoods and weights is None:
-        say(f"left out, as an endpoint gives no likelihoods: {', '.join(suite.name for suite in likelihoods)}.")
+        log(f"left out, as an endpoint gives no likelihoods: {', '.join(suite.name for suite in likelihoods)}.")
     figures: dict[str, Any] = {}
     if weights is not None:
         figures |= _choices(by_metric["multiple_choice"], weights, model_id, folder)
@@ -46,7 +45,7 @@ def measure_quality(
             figures[suite.name] = _perplexity(recipe, suite, weights, model_id, folder / f"{suite.name}.json")
     if by_metric["win_rate"] and recipe.evaluation.win_rate is None:
         names = ", ".join(suite.name for suite in by_metric["win_rate"])
-        say(f"no win rate for {names}, whose answers are written only: evaluation.win_rate names no annotator.")
+        log(f"no win rate for {names}, whose answers are written only: evaluation.win_rate names no annotator.")
     if recipe.evaluation.win_rate is not None:
         for suite in by_metric["win_rate"]:
             figures[suite.name] = _win_rate(recipe, answers[suite.name], model_id, folder / suite.name)

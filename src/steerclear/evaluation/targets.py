@@ -14,7 +14,7 @@ from steerclear.store.runs import RunFolder, model_identity
 
 
 @dataclass(frozen=True)
-class Subject:
+class EvalTarget:
     """A model with the folder of its results."""
 
     name: str
@@ -24,32 +24,32 @@ class Subject:
     folder: Path
 
 
-def subjects_of(recipe: Recipe, checkpoints: Sequence[str]) -> list[Subject]:
+def targets_of(recipe: Recipe, checkpoints: Sequence[str]) -> list[EvalTarget]:
     """Return what ``--checkpoint`` names: ``final``, ``base``, a folder, or ``NAME=FOLDER``.
 
     Raises:
         ConfigError: nothing was trained yet, or two have one name.
     """
-    subjects = [subject_of(recipe, checkpoint) for checkpoint in checkpoints]
-    twice = [name for name, count in Counter(subject.name for subject in subjects).items() if count > 1]
+    targets = [target_of(recipe, checkpoint) for checkpoint in checkpoints]
+    twice = [name for name, count in Counter(target.name for target in targets).items() if count > 1]
     if twice:
         raise ConfigError(f"checkpoint: two are called '{twice[0]}'. Name them: --checkpoint NAME=FOLDER.")
-    return subjects
+    return targets
 
 
-def subject_of(recipe: Recipe, checkpoint: str) -> Subject:
+def target_of(recipe: Recipe, checkpoint: str) -> EvalTarget:
     """Return one of them. A folder is an adapter for the recipe's model where it has an ``adapter_config.json``, else a model."""
     run = RunFolder(Path(recipe.output))
     if recipe.model.endpoint is not None:
         if checkpoint != "final":
             raise ConfigError(f"checkpoint: got '{checkpoint}', but model.endpoint serves one model. Leave it out.")
-        return Subject("endpoint", recipe.model.endpoint.model, None, run.path)
+        return EvalTarget("endpoint", recipe.model.endpoint.model, None, run.path)
     if checkpoint == "base":
-        return Subject("base", recipe.model.path, None, run.path / "base")
+        return EvalTarget("base", recipe.model.path, None, run.path / "base")
     if checkpoint == "final":
         return _trained(recipe, run)
     name, folder = _named(checkpoint)
-    return subject_in(recipe, folder, run.path / f"of-{name}", name)
+    return target_in(recipe, folder, run.path / f"of-{name}", name)
 
 
 def _named(checkpoint: str) -> tuple[str, str]:
@@ -69,20 +69,20 @@ def _named(checkpoint: str) -> tuple[str, str]:
     return name, folder
 
 
-def subject_in(recipe: Recipe, folder: str, results: Path, name: str) -> Subject:
+def target_in(recipe: Recipe, folder: str, results: Path, name: str) -> EvalTarget:
     """Return the adapter or the model in a folder (or of a Hub name, then an adapter)."""
     if Path(folder).is_dir() and not (Path(folder) / "adapter_config.json").is_file():
-        return Subject(name, folder, None, results)
-    return Subject(name, recipe.model.path, folder, results)
+        return EvalTarget(name, folder, None, results)
+    return EvalTarget(name, recipe.model.path, folder, results)
 
 
-def _trained(recipe: Recipe, run: RunFolder) -> Subject:
+def _trained(recipe: Recipe, run: RunFolder) -> EvalTarget:
     if recipe.model.adapter is not None:
-        return Subject("final", recipe.model.path, recipe.model.adapter, run.path)
+        return EvalTarget("final", recipe.model.path, recipe.model.adapter, run.path)
     if run.model.is_dir():
-        return Subject("final", str(run.model), None, run.path)
+        return EvalTarget("final", str(run.model), None, run.path)
     if run.adapter.is_dir():
-        return Subject("final", recipe.model.path, str(run.adapter), run.path)
+        return EvalTarget("final", recipe.model.path, str(run.adapter), run.path)
     raise ConfigError(
         f"output: {run.path} has no trained model yet. Run 'steerclear train' with this recipe first, set model.adapter, or "
         "evaluate the base model with --checkpoint base."

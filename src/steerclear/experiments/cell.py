@@ -12,15 +12,14 @@ import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from steerclear.attacks.attacking import attacks_contents
+from steerclear.attacks.attacking import attack_fingerprints
 from steerclear.data.prepare import prepare_data
-from steerclear.errors import ConfigError, SteerClearError, TrainingError
-from steerclear.evaluation.contents import evaluation_contents
-from steerclear.evaluation.evaluate import evaluate, evaluate_along, evaluation_prompts
+from steerclear.errors import ConfigError, Log, SteerClearError, TrainingError
+from steerclear.evaluation.evaluate import eval_step_of, evaluate, evaluation_prompts
+from steerclear.evaluation.fingerprint import evaluation_fingerprint
 from steerclear.experiments.cell_status import DONE, FAILED, MEMORY_ADVICE, STAGES, Status, write_status
 from steerclear.experiments.cells import Cell, is_trained, open_cell
 from steerclear.records import sha256_of, write_json, write_text
@@ -28,8 +27,6 @@ from steerclear.store.runs import RunFolder
 from steerclear.store.workers import end_with_parent
 from steerclear.training.ranks import ECHO, part_ways
 from steerclear.training.recovery import train_recipe
-
-Say = Callable[[str], None]
 
 ASKED = "asked.json"
 """Suite -> hash of what was asked and how the answers were decoded."""
@@ -40,12 +37,12 @@ LAUNCH_ERROR = "launch-error.txt"
 _MEMORY = re.compile(r"out of memory|can't allocate memory|cannot allocate memory|DefaultCPUAllocator", re.IGNORECASE)
 
 
-def run_cell(folder: Path, say: Say) -> bool:
+def run_cell(folder: Path, log: Log) -> bool:
     """Do what is left of the cell in a folder, and return whether it is done. Why it failed is in its status."""
     cell = open_cell(folder)
     progress = _Progress(cell)
     try:
-        _work(cell, progress, say)
+        _work(cell, progress, log)
     except Exception as error:  # whatever it is, it must be told in the sweep's table
         traceback.print_exc()
         progress.fail(explain(error))
@@ -64,7 +61,7 @@ def explain(error: Exception) -> str:
     return text
 
 
-def _work(cell: Cell, progress: _Progress, say: Say) -> None:
+def _work(cell: Cell, progress: _Progress, log: Log) -> None:
     if is_trained(cell.folder):
         _check_rows(cell)
     else:
@@ -72,10 +69,10 @@ def _work(cell: Cell, progress: _Progress, say: Say) -> None:
         if cell.launch.processes > 1:
             _train_launched(cell)
         else:
-            train_cell(cell, say)
+            train_cell(cell, log)
     if cell.recipe.evaluation.is_any:
         _set_aside_other_answers(cell)
-        evaluate(cell.recipe, say, stage=progress.enter)
+        evaluate(cell.recipe, log, stage=progress.enter)
 
 
 def _check_rows(cell: Cell) -> None:
@@ -100,7 +97,7 @@ def _set_aside_other_answers(cell: Cell) -> None:
     evaluation, file = cell.recipe.evaluation, cell.folder / ASKED
     before = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
     how = [evaluation.generation.decoding, cell.recipe.data.template]
-    prompts = evaluation_contents(cell.recipe)["prompts"]
+    prompts = evaluation_fingerprint(cell.recipe)["prompts"]
     now = {suite.name: sha256_of([prompts.get(suite.name), how])[:12] for suite in evaluation.suites}
     for name in _changed(before, now):
         aside = cell.folder / "earlier" / before[name]
@@ -126,13 +123,13 @@ def _asked_by_attacks(cell: Cell) -> dict[str, str]:
     if attacks is None:
         return {}
     how = [(attacks.generation or cell.recipe.evaluation.generation).decoding, cell.recipe.data.template]
-    return {f"attacks/{name}": sha256_of([asked, how])[:12] for name, asked in attacks_contents(attacks).items()}
+    return {f"attacks/{name}": sha256_of([asked, how])[:12] for name, asked in attack_fingerprints(attacks).items()}
 
 
-def train_cell(cell: Cell, say: Say) -> None:
+def train_cell(cell: Cell, log: Log) -> None:
     """Train a cell's model, in one process of those that were launched for it."""
     recipe = cell.recipe
-    train_recipe(recipe, evaluation_prompts(recipe.evaluation), say, along=evaluate_along(recipe, say))
+    train_recipe(recipe, evaluation_prompts(recipe.evaluation), log, eval_step=eval_step_of(recipe, log))
 
 
 def _train_launched(cell: Cell) -> None:
@@ -187,7 +184,7 @@ class _Progress:
         write_status(self._cell.folder, status)
 
 
-def work_on(folder: Path, only: str | None, say: Say) -> bool:
+def work_on(folder: Path, only: str | None, log: Log) -> bool:
     """Work on the cell in a folder, or do one launched process's part of its training; return whether it is done.
 
     Args:
@@ -196,9 +193,9 @@ def work_on(folder: Path, only: str | None, say: Say) -> bool:
     # Whoever started this process holds the other end of its standard input for as long as it lives.
     end_with_parent()
     if only is None:
-        return run_cell(folder, say)
+        return run_cell(folder, log)
     try:
-        train_cell(open_cell(folder), say)
+        train_cell(open_cell(folder), log)
     except Exception as error:  # told to the cell's own process, which cannot see it
         traceback.print_exc()
         _tell_launch_error(folder / LAUNCH_ERROR, explain(error))

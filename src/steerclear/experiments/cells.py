@@ -10,7 +10,7 @@ from typing import Any
 
 from steerclear.config import build, dump_yaml, raise_all, to_tree
 from steerclear.errors import ConfigError, DataError, SteerClearError
-from steerclear.evaluation.contents import evaluation_contents
+from steerclear.evaluation.fingerprint import evaluation_fingerprint
 from steerclear.experiments.cell_status import DONE, Status, read_status
 from steerclear.recipe.sweep import KIND, CellPlan, LaunchOptions, SweepRecipe, plan_cells
 from steerclear.recipe.train import Recipe, check_kind, load_tree
@@ -178,7 +178,7 @@ class _Hashes:
         key = sha256_of(options)
         if key not in self._known:
             try:
-                contents: Any = evaluation_contents(recipe)
+                contents: Any = evaluation_fingerprint(recipe)
             except SteerClearError as error:
                 contents = str(error)
             self._known[key] = sha256_of([options, contents])

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable
 from pathlib import Path
 
-from steerclear.errors import SteerClearError
+from steerclear.errors import Log, SteerClearError
 from steerclear.evaluation.differences import apart, differences
-from steerclear.evaluation.evaluate import evaluate, evaluate_along, evaluation_prompts
+from steerclear.evaluation.evaluate import eval_step_of, evaluate, evaluation_prompts
 from steerclear.evaluation.over_seeds import over_seeds
 from steerclear.evaluation.results import finished_run, read_answers
 from steerclear.recipe.sweep import SEED
@@ -24,10 +23,8 @@ from steerclear.report.page import comparison_page
 from steerclear.report.quality import quality_markdown
 from steerclear.training.recovery import train_recipe
 
-Say = Callable[[str], None]
 
-
-def compare(recipes: dict[str, Recipe], output: Path, say: Say) -> tuple[list[RunScores], dict[str, str]]:
+def compare(recipes: dict[str, Recipe], output: Path, log: Log) -> tuple[list[RunScores], dict[str, str]]:
     """Train and evaluate every variant that is not finished, and lay them side by side; see `write_comparison`.
 
     One variant that fails does not stop the others.
@@ -38,23 +35,23 @@ def compare(recipes: dict[str, Recipe], output: Path, say: Say) -> tuple[list[Ru
     answers: dict[str, list[tuple[Generation, Verdict]]] = {}
     failed: dict[str, str] = {}
     for number, (name, recipe) in enumerate(recipes.items(), start=1):
-        say(f"[{number}/{len(recipes)}] {name}")
+        log(f"[{number}/{len(recipes)}] {name}")
         try:
-            run = train_recipe(recipe, evaluation_prompts(recipe.evaluation), say, along=evaluate_along(recipe, say))
-            scores = evaluate(recipe, say)
+            run = train_recipe(recipe, evaluation_prompts(recipe.evaluation), log, eval_step=eval_step_of(recipe, log))
+            scores = evaluate(recipe, log)
         except SteerClearError as error:
-            say(f"{name} failed: {error}")
+            log(f"{name} failed: {error}")
             failed[name] = str(error)
             continue
         finished.append(finished_run(name, run.path, scores))
         answers[name] = read_answers(run.path)
     if finished:
-        write_comparison(finished, answers, output, say)
+        write_comparison(finished, answers, output, log)
     return finished, failed
 
 
 def write_comparison(
-    runs: list[RunScores], answers: dict[str, list[tuple[Generation, Verdict]]], output: Path, say: Say
+    runs: list[RunScores], answers: dict[str, list[tuple[Generation, Verdict]]], output: Path, log: Log
 ) -> None:
     """Write ``table.md``, ``table.csv``, ``differences.csv`` (paired tests against the first run) and ``index.html``.
 
@@ -64,7 +61,7 @@ def write_comparison(
     verdicts = {name: [verdict for _, verdict in pairs] for name, pairs in matched.items()}
     found = differences(verdicts)
     for warning in warnings:
-        say(warning)
+        log(warning)
     told = "".join(f"\n{markdown_cell(warning)}\n" for warning in warnings)
     tables = [
         comparison_markdown(runs) + told, attacks_markdown(runs), quality_markdown(runs), opinions_markdown(runs),
@@ -79,7 +76,7 @@ def write_comparison(
     write_text(output / "table.csv", comparison_csv(runs))
     write_text(output / "differences.csv", differences_csv(found))
     write_text(output / "index.html", comparison_page(runs, answers, title=output.name))
-    say(f"page: {output / 'index.html'}")
+    log(f"page: {output / 'index.html'}")
 
 
 def _configurations(verdicts: dict[str, list[Verdict]]) -> dict[str, dict[int, list[Verdict]]]:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from pathlib import Path
 
-from steerclear.errors import ConfigError
+from steerclear.errors import ConfigError, Log
 from steerclear.evaluation.curve import Checkpoint, PickLimits, pick
-from steerclear.evaluation.evaluate import check_suites, evaluate_into, panel_of
+from steerclear.evaluation.evaluate import check_suites, evaluate_into, judges_of
 from steerclear.evaluation.results import OF, points_of
 from steerclear.recipe.train import Recipe
 from steerclear.records import write_json, write_text
@@ -16,11 +15,9 @@ from steerclear.report.comparison import RunScores, warnings_on
 from steerclear.report.curve import curve_csv, curve_markdown, curve_svg
 from steerclear.store.runs import RunFolder
 
-Say = Callable[[str], None]
-
 
 def curve(
-    recipe: Recipe, say: Say, limits: PickLimits, checkpoints: Path | None = None, every: int = 1
+    recipe: Recipe, log: Log, limits: PickLimits, checkpoints: Path | None = None, every: int = 1
 ) -> tuple[list[Checkpoint], Checkpoint | None]:
     """Write ``curve.md``, ``curve.csv``, ``curve.svg`` and ``picked.json`` into the run's folder.
 
@@ -36,14 +33,14 @@ def curve(
     """
     run = RunFolder(Path(recipe.output))
     if checkpoints is not None:
-        _evaluate_checkpoints(recipe, run, checkpoints, every, say)
+        _evaluate_checkpoints(recipe, run, checkpoints, every, log)
     points = points_of(run)
     if not points:
         raise ConfigError(
             f"output: {run.path} has no evaluated steps. Train with evaluation.every_steps, or give --checkpoints FOLDER."
         )
     for warning in warnings_on([RunScores(name=f"step {point.step}", scores=point.scores) for point in points]):
-        say(f"the points do not compare: {warning}")
+        log(f"the points do not compare: {warning}")
     write_text(run.path / "curve.csv", curve_csv(points))
     _draw(run, points, None)
     picked = pick(points, limits)
@@ -57,7 +54,7 @@ def _draw(run: RunFolder, points: list[Checkpoint], picked: Checkpoint | None) -
     write_text(run.path / "curve.svg", curve_svg(points, picked))
 
 
-def _evaluate_checkpoints(recipe: Recipe, run: RunFolder, folder: Path, every: int, say: Say) -> None:
+def _evaluate_checkpoints(recipe: Recipe, run: RunFolder, folder: Path, every: int, log: Log) -> None:
     if recipe.model.endpoint is not None:
         raise ConfigError("checkpoints: model.endpoint serves one model. Give the checkpoints' base as model.path.")
     chosen = _checkpoints(folder, every)
@@ -70,11 +67,11 @@ def _evaluate_checkpoints(recipe: Recipe, run: RunFolder, folder: Path, every: i
                 "Choose another output."
             )
     check_suites(recipe)
-    panel = panel_of(recipe, say)
+    judges = judges_of(recipe, log)
     for step, path in chosen:
-        say(f"evaluating {path.name} ...")
+        log(f"evaluating {path.name} ...")
         write_text(run.along(step) / OF, str(path))
-        evaluate_into(recipe, str(path), run.along(step), panel, say)
+        evaluate_into(recipe, str(path), run.along(step), judges, log)
 
 
 def _checkpoints(folder: Path, every: int) -> list[tuple[int, Path]]:

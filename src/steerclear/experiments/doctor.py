@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import torch
 
 from steerclear.data.prepare import PreparedData
 from steerclear.data.signed_labels import IGNORED, decode
-from steerclear.errors import SteerClearError
+from steerclear.errors import Log, SteerClearError
 from steerclear.evaluation.evaluate import evaluation_prompts
 from steerclear.recipe.train import Recipe, load_recipe
 from steerclear.store.runs import versions
@@ -20,61 +20,59 @@ from steerclear.training.cost import heaviest_rows, micro_batch_seconds, peak_me
 from steerclear.training.recovery import check_recovery
 from steerclear.training.train import Trainer, check_training
 
-Say = Callable[[str], None]
 
-
-def diagnose(arguments: Sequence[str], say: Say) -> bool:
+def diagnose(arguments: Sequence[str], log: Log) -> bool:
     """Print one line for each check and return whether all passed. Without arguments only the installation is checked."""
-    say("ok    versions: " + ", ".join(f"{name} {version}" for name, version in versions().items()))
+    log("ok    versions: " + ", ".join(f"{name} {version}" for name, version in versions().items()))
     devices = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
-    say(
+    log(
         f"ok    devices: {', '.join(devices) or 'no GPU'}; {os.cpu_count()} CPU cores, {torch.get_num_threads()} threads"
     )
     if not arguments:
         return True
     try:
         recipe = load_recipe(arguments)
-        prepared = _check_data(recipe, say)
+        prepared = _check_data(recipe, log)
         with tempfile.TemporaryDirectory() as scratch:
-            return _check_training(recipe, prepared, scratch, say)
+            return _check_training(recipe, prepared, scratch, log)
     except SteerClearError as error:
         for line in str(error).splitlines():
-            say(f"FAIL  {line}")
+            log(f"FAIL  {line}")
         return False
 
 
-def _check_data(recipe: Recipe, say: Say) -> PreparedData:
+def _check_data(recipe: Recipe, log: Log) -> PreparedData:
     prompts = evaluation_prompts(recipe.evaluation)
     check_recovery(recipe)
     prepared, _ = check_training(recipe, prompts)
     for message in prepared.messages:
-        say(f"note  {message}")
-    say(
+        log(f"note  {message}")
+    log(
         f"ok    data: {len(prepared.benign)} benign, {len(prepared.added)} added, {len(prepared.unsafe)} unsafe, "
         f"{len(prepared.heldout)} held out; "
         f"{len(prompts)} evaluation prompts, none of them among the rows"
     )
     judge = recipe.evaluation.judge
     if prompts and judge.classifier is None:
-        say("note  no harm judge (evaluation.judge.classifier): every answer will be unscored")
+        log("note  no harm judge (evaluation.judge.classifier): every answer will be unscored")
     elif judge.classifier and not any(path and Path(path).is_file() for path in (judge.classifier, judge.fit_on)):
         raise SteerClearError(f"evaluation.judge: neither {judge.classifier} nor fit_on ({judge.fit_on}) is a file.")
     return prepared
 
 
-def _check_training(recipe: Recipe, prepared: PreparedData, scratch: str, say: Say) -> bool:
+def _check_training(recipe: Recipe, prepared: PreparedData, scratch: str, log: Log) -> bool:
     trainer = sample_trainer(recipe, prepared, scratch)
     trained = [p for p in trainer.model.parameters() if p.requires_grad]
     total = sum(p.numel() for p in trainer.model.parameters())
-    say(f"ok    model: {total:,} weights, {sum(p.numel() for p in trained):,} of them trained")
-    good = _check_end_token(trainer, say)
+    log(f"ok    model: {total:,} weights, {sum(p.numel() for p in trained):,} of them trained")
+    good = _check_end_token(trainer, log)
     seconds = micro_batch_seconds(trainer, heaviest_rows(trainer))
-    good &= _check_gradients(trainer, say)
-    _say_cost(trainer, prepared, seconds, say)
+    good &= _check_gradients(trainer, log)
+    _say_cost(trainer, prepared, seconds, log)
     return good
 
 
-def _check_end_token(trainer: Trainer, say: Say) -> bool:
+def _check_end_token(trainer: Trainer, log: Log) -> bool:
     tokenizer: Any = trainer.processing_class
     ends = set(tokenizer.all_special_ids)
     labels = [next(y for y in reversed(row["labels"]) if y != IGNORED) for row in trainer.train_dataset]
@@ -85,38 +83,38 @@ def _check_end_token(trainer: Trainer, say: Say) -> bool:
     )  # a chat template may end a turn with a line break
     share = ended / max(1, len(imitated))
     example = tokenizer.decode(trainer.train_dataset[0]["input_ids"])
-    say(f"note  a row as the model sees it: {example[:60]!r} ... {example[-30:]!r}")
+    log(f"note  a row as the model sees it: {example[:60]!r} ... {example[-30:]!r}")
     if share < 0.5:
-        say(
+        log(
             f"FAIL  end token: only {ended} of {len(imitated)} answers end with one, so the model would not learn to stop. "
             "Raise training.max_length, or set an eos_token in the tokenizer."
         )
         return False
-    say(
+    log(
         f"ok    end token: {ended} of {len(imitated)} benign answers end with {tokenizer.eos_token!r} (the rest were cut)"
     )
     return True
 
 
-def _check_gradients(trainer: Trainer, say: Say) -> bool:
+def _check_gradients(trainer: Trainer, log: Log) -> bool:
     # A fresh LoRA's A matrices have an exact zero gradient, as B is zero; so "has one" is the test, and B must not be zero.
     named = [(name, p.grad) for name, p in trainer.model.named_parameters() if p.requires_grad]
     missing = [name for name, grad in named if grad is None or not bool(grad.isfinite().all())]
     if missing or not any(grad is not None and bool(grad.any()) for _, grad in named):
         names = missing or [name for name, _ in named]
-        say(f"FAIL  gradients: {len(names)} of {len(named)} trained tensors get none, such as {names[0]}")
+        log(f"FAIL  gradients: {len(names)} of {len(named)} trained tensors get none, such as {names[0]}")
         return False
-    say(f"ok    gradients: all {len(named)} trained tensors receive one")
+    log(f"ok    gradients: all {len(named)} trained tensors receive one")
     return True
 
 
-def _say_cost(trainer: Trainer, prepared: PreparedData, seconds: float, say: Say) -> None:
+def _say_cost(trainer: Trainer, prepared: PreparedData, seconds: float, log: Log) -> None:
     args = trainer.args
     rows = len(prepared.benign) + len(prepared.added) + len(prepared.unsafe)
     micro_batches = rows * args.num_train_epochs / args.per_device_train_batch_size
     if args.max_steps > 0:
         micro_batches = args.max_steps * args.gradient_accumulation_steps
-    say(
+    log(
         f"ok    cost: a micro-batch of the longest rows takes {seconds:.2f} s, so training takes at most "
         f"about {micro_batches * seconds / 60:.0f} min on this device; peak memory {peak_memory() / 2**30:.1f} GiB before the "
         "optimizer's state"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from rich.text import Text
 from steerclear.attacks.attacking import most_answers
 from steerclear.data.prepare import PreparedData, prepare_data
 from steerclear.data.templates import render_prompt
-from steerclear.errors import ConfigError
+from steerclear.errors import ConfigError, Log
 from steerclear.evaluation.evaluate import evaluation_prompts
 from steerclear.experiments.cell import explain
 from steerclear.experiments.cells import Cell, cells_of, is_trained
@@ -28,8 +28,6 @@ from steerclear.sanitize import visible
 from steerclear.store.workers import shared_cores
 from steerclear.training.cost import micro_batch_seconds, peak_memory, sample_trainer
 from steerclear.training.train import NO_EFFECT_ON_RESULTS, training_arguments
-
-Say = Callable[[str], None]
 
 MICRO_BATCHES = 3
 """Micro-batches of which the mean time is taken."""
@@ -70,7 +68,7 @@ class Estimate:
         return self.train_s + self.answer_s
 
 
-def estimate_sweep(sweep: SweepRecipe, say: Say, *, workers: int = 1) -> Group:
+def estimate_sweep(sweep: SweepRecipe, log: Log, *, workers: int = 1) -> Group:
     """Return a table of the cells with what each has left to do, and for how long. Nothing is trained.
 
     Cells that differ only in what does not change the speed are measured once. What is not counted: judging, and evaluation of
@@ -84,11 +82,11 @@ def estimate_sweep(sweep: SweepRecipe, say: Say, *, workers: int = 1) -> Group:
     cells = cells_of(sweep)
     speeds: dict[str, Speed] = {}
     with shared_cores(workers):
-        estimates = [_estimate(cell, speeds, say) for cell in cells]
+        estimates = [_estimate(cell, speeds, log) for cell in cells]
     return _table(estimates, workers, max((speed.memory for speed in speeds.values()), default=0))
 
 
-def _estimate(cell: Cell, speeds: dict[str, Speed], say: Say) -> Estimate:
+def _estimate(cell: Cell, speeds: dict[str, Speed], log: Log) -> Estimate:
     if cell.is_done:
         return Estimate(cell)
     recipe = cell.recipe
@@ -97,7 +95,7 @@ def _estimate(cell: Cell, speeds: dict[str, Speed], say: Say) -> Estimate:
         prepared = prepare_data(recipe.data, prompts)
         key = _key(recipe)
         if key not in speeds:
-            say(f"measuring {cell.name} ...")
+            log(f"measuring {cell.name} ...")
             speeds[key] = _measure(recipe, prepared, prompts)
     except Exception as error:  # whatever it is, the cell will meet it too
         return Estimate(cell, wrong=explain(error))

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from steerclear.config import Tree, build, fill_inputs, override, parse_overrides, raise_all
-from steerclear.errors import ConfigError
+from steerclear.errors import ConfigError, Log
 from steerclear.evaluation.results import read_attacks, read_scores
 from steerclear.experiments.paper_beside import Measured, lay_beside
 from steerclear.experiments.paper_tables import compose, experiments, presets
@@ -18,8 +18,6 @@ from steerclear.experiments.sweep import SweepOutcome, sweep
 from steerclear.recipe.sweep import SweepRecipe
 from steerclear.report.beside import BesideTable
 from steerclear.report.report import report
-
-Say = Callable[[str], None]
 
 PAGE = "report.html"
 """The page, in the sweep's folder."""
@@ -112,18 +110,18 @@ def sweep_of(tree: Tree) -> SweepRecipe:
     return build(SweepRecipe, filled)
 
 
-def paper(recipe: SweepRecipe, say: Say, *, workers: int = 1) -> PaperOutcome:
+def paper(recipe: SweepRecipe, log: Log, *, workers: int = 1) -> PaperOutcome:
     """Run a table's or a figure's sweep, or what is missing of it, and write the page with the paper's figures beside ours.
 
     Raises:
         SteerClearError: as `steerclear.experiments.sweep.sweep`.
     """
-    outcome = sweep(recipe, say, workers=workers)
+    outcome = sweep(recipe, log, workers=workers)
     beside = _beside(recipe, outcome)
     if outcome.finished:
         folder = Path(recipe.output)
-        page = report([folder], folder / PAGE, say, title=recipe.title, beside=[beside] if beside else [])
-        say(f"page: {page}")
+        page = report([folder], folder / PAGE, log, title=recipe.title, beside=[beside] if beside else [])
+        log(f"page: {page}")
     return PaperOutcome(outcome, beside)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, wait
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, replace
@@ -12,20 +12,18 @@ from pathlib import Path
 from rich.console import Console
 from rich.live import Live
 
-from steerclear.errors import ConfigError, SteerClearError
+from steerclear.errors import ConfigError, Log, SteerClearError
 from steerclear.evaluation.results import finished_run, read_answers, read_scores
 from steerclear.experiments.cell_processes import RayOptions, local_executor, ray_executor
 from steerclear.experiments.cell_status import FAILED, Status, write_status
 from steerclear.experiments.cells import Cell, cells_of
 from steerclear.experiments.compare import write_comparison
 from steerclear.experiments.sweep_progress import Progress
-from steerclear.judges.panel import harm_judge, refusal_judge
+from steerclear.judges.opening import harm_judge, refusal_judge
 from steerclear.recipe.sweep import SweepRecipe, all_axes
 from steerclear.records import Generation, Verdict, write_json
 from steerclear.report.comparison import RunScores
 from steerclear.store.locks import alone, has_locks
-
-Say = Callable[[str], None]
 
 REFRESH_S = 1.0
 """Seconds between looks at the cells."""
@@ -40,7 +38,7 @@ class SweepOutcome:
     """Name of a cell -> why it failed."""
 
 
-def sweep(recipe: SweepRecipe, say: Say, *, workers: int = 1, ray: RayOptions | None = None) -> SweepOutcome:
+def sweep(recipe: SweepRecipe, log: Log, *, workers: int = 1, ray: RayOptions | None = None) -> SweepOutcome:
     """Work on every cell that is not done, and lay the finished ones side by side in the sweep's folder.
 
     Each cell is a run's folder, ``cells/ID``. The id hashes what the cell is made of: a cell keeps its place when axes or values
@@ -57,22 +55,22 @@ def sweep(recipe: SweepRecipe, say: Say, *, workers: int = 1, ray: RayOptions | 
     if ray is not None or workers > 1:
         _check_caches(cells)
     output = Path(recipe.output)
-    with alone(output, say) if has_locks(output) else nullcontext():
+    with alone(output, log) if has_locks(output) else nullcontext():
         write_json(output / "sweep.json", _about(recipe, cells))
         pending = [cell for cell in cells if not cell.is_done]
         for cell in pending:
             cell.write()
             write_status(cell.folder, Status(seconds=cell.status().seconds))
-        say(f"{len(cells)} cells, {len(cells) - len(pending)} of them done before.")
+        log(f"{len(cells)} cells, {len(cells) - len(pending)} of them done before.")
         if pending:
-            _fit_judges(pending, say)
+            _fit_judges(pending, log)
             with local_executor(workers) if ray is None else ray_executor(ray) as executor:
-                _follow({executor.submit(cell): cell for cell in pending}, cells, say)
+                _follow({executor.submit(cell): cell for cell in pending}, cells, log)
         outcome = SweepOutcome(
             [cell for cell in cells if cell.is_done],
             {cell.name: str(cell.status().error) for cell in cells if cell.status().stage == FAILED},
         )
-        _write_results(outcome.finished, output, say)
+        _write_results(outcome.finished, output, log)
     return outcome
 
 
@@ -94,19 +92,19 @@ def _about(recipe: SweepRecipe, cells: Sequence[Cell]) -> dict[str, object]:
     }
 
 
-def _fit_judges(cells: Sequence[Cell], say: Say) -> None:
+def _fit_judges(cells: Sequence[Cell], log: Log) -> None:
     """Fit once what the cells would otherwise fit at the same time. Whatever is wrong, the cells themselves will tell."""
     options = [cell.recipe.evaluation for cell in cells]
     judges = [judge for e in options for judge in (e.judge, *e.second_opinions) if judge.fit_on]
     for judge in {(judge.classifier, judge.fit_on): judge for judge in judges}.values():
         with suppress(SteerClearError):
-            harm_judge(judge, say)
+            harm_judge(judge, log)
     for refusal in {e.refusal.model: e.refusal for e in options if e.refusal is not None}.values():
         with suppress(SteerClearError):
-            refusal_judge(refusal, say)
+            refusal_judge(refusal, log)
 
 
-def _follow(futures: Mapping[Future[None], Cell], cells: Sequence[Cell], say: Say) -> None:
+def _follow(futures: Mapping[Future[None], Cell], cells: Sequence[Cell], log: Log) -> None:
     """Wait for the cells, and show how far they are: a table on a terminal, else a line for each change."""
     progress = Progress(cells)
     console = Console(stderr=True)
@@ -123,7 +121,7 @@ def _follow(futures: Mapping[Future[None], Cell], cells: Sequence[Cell], say: Sa
                 live.update(progress.table(console.height), refresh=True)
             else:
                 for line in news:
-                    say(line)
+                    log(line)
 
 
 def _check_executor(future: Future[None], cell: Cell) -> None:
@@ -135,7 +133,7 @@ def _check_executor(future: Future[None], cell: Cell) -> None:
         write_status(cell.folder, replace(status, stage=FAILED, failed_in=status.stage, error=reason))
 
 
-def _write_results(cells: Sequence[Cell], output: Path, say: Say) -> None:
+def _write_results(cells: Sequence[Cell], output: Path, log: Log) -> None:
     runs: list[RunScores] = []
     answers: dict[str, list[tuple[Generation, Verdict]]] = {}
     for cell in cells:
@@ -143,4 +141,4 @@ def _write_results(cells: Sequence[Cell], output: Path, say: Say) -> None:
             runs.append(finished_run(cell.name, cell.folder, read_scores(cell.folder)))
             answers[cell.name] = read_answers(cell.folder)
     if runs:
-        write_comparison(runs, answers, output, say)
+        write_comparison(runs, answers, output, log)

@@ -14,9 +14,9 @@ from typing import Any
 
 from steerclear.config import build, dump_yaml, raise_all, to_tree
 from steerclear.data.prepare import PreparedData
-from steerclear.errors import ConfigError, ModelError
-from steerclear.evaluation.contents import evaluation_contents
-from steerclear.evaluation.evaluate import check_suites, evaluation_prompts, panel_of
+from steerclear.errors import ConfigError, Log, ModelError
+from steerclear.evaluation.evaluate import check_suites, evaluation_prompts, judges_of
+from steerclear.evaluation.fingerprint import evaluation_fingerprint
 from steerclear.evaluation.suites import KIND as KIND_OF_PROMPT
 from steerclear.experiments.trials import COMPLETE, FAILED, PRUNED, Outcome, choose, load_optuna
 from steerclear.experiments.tune_report import best_yaml, outcome_line, start_line, trials_csv, tune_markdown
@@ -40,8 +40,6 @@ FAILED_IN_A_ROW = 3
 
 POLL_S = 1.0
 """Seconds between two looks at what other processes do."""
-
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -68,11 +66,11 @@ def load_tune_recipe(arguments: Sequence[str]) -> TuneRecipe:
     return build(TuneRecipe, tree)
 
 
-def tune(recipe: TuneRecipe, say: Say, *, argv: Sequence[str] = (), count: int = 1) -> Tuned | None:
+def tune(recipe: TuneRecipe, log: Log, *, argv: Sequence[str] = (), count: int = 1) -> Tuned | None:
     """Search as the recipe says, or continue.
 
     Args:
-        say: gets one line about each trial.
+        log: gets one line about each trial.
         argv: the command line that further processes on this host run.
         count: how many processes work on trials.
 
@@ -86,21 +84,21 @@ def tune(recipe: TuneRecipe, say: Say, *, argv: Sequence[str] = (), count: int =
     folder = Path(recipe.output)
     if worker_number() is not None:  # the command that started it has done what comes before
         with open_study(recipe, folder) as study:
-            _work(recipe, study, say, lambda: None)
+            _work(recipe, study, log, lambda: None)
         return None
-    plan(recipe, say, prepare=True, count=count)
+    plan(recipe, log, prepare=True, count=count)
     with open_study(recipe, folder) as study:
-        news = _News(recipe, study, folder, say)
+        news = _News(recipe, study, folder, log)
         study.retry()
-        with workers(argv, count, folder / "workers", say, counted_in=False) as others_at_work:
+        with workers(argv, count, folder / "workers", log, counted_in=False) as others_at_work:
             while others_at_work():
                 news.tell()
                 time.sleep(POLL_S)
-        _work(recipe, study, say, news.tell)  # all of it, or what workers that ended early left
+        _work(recipe, study, log, news.tell)  # all of it, or what workers that ended early left
         return _results(recipe, study.outcomes(), folder)
 
 
-def plan(recipe: TuneRecipe, say: Say, *, prepare: bool = False, count: int = 1) -> None:
+def plan(recipe: TuneRecipe, log: Log, *, prepare: bool = False, count: int = 1) -> None:
     """Find what is wrong with a recipe before the first trial, and say what would be done.
 
     Args:
@@ -128,10 +126,10 @@ def plan(recipe: TuneRecipe, say: Say, *, prepare: bool = False, count: int = 1)
         load_tokenizer(first.model.path)
     _check_probe(recipe, first)
     for message in rows[0].messages:
-        say(message)
-    say(f"{recipe.budget} trials by method {recipe.method} of {', '.join(recipe.search)}, in {folder}")
+        log(message)
+    log(f"{recipe.budget} trials by method {recipe.method} of {', '.join(recipe.search)}, in {folder}")
     if prepare:
-        panel_of(first, say)
+        judges_of(first, log)
         RunFolder(folder).claim(_identity(recipe, first, rows, prompts), dump_yaml(to_tree(recipe)))
 
 
@@ -194,7 +192,7 @@ def _identity(
         "data": [one.manifest["sha256"] for one in rows],
         "recipe": identity_of(first, rows[0]) | {"recovery": first.recovery and to_tree(first.recovery)},
         "evaluation": to_tree(replace(first.evaluation, judge_cache=None)),
-        **evaluation_contents(first, prompts),
+        **evaluation_fingerprint(first, prompts),
         "search": {key: to_tree(options) for key, options in recipe.space.items()},
         "method": recipe.method,
         "seed": recipe.seed,
@@ -203,7 +201,7 @@ def _identity(
     }
 
 
-def _work(recipe: TuneRecipe, study: SharedStudy, say: Say, after_each: Callable[[], None]) -> None:
+def _work(recipe: TuneRecipe, study: SharedStudy, log: Log, after_each: Callable[[], None]) -> None:
     """Work on trials until there are none left, here or elsewhere."""
     failures: list[str] = []
     while True:
@@ -214,9 +212,9 @@ def _work(recipe: TuneRecipe, study: SharedStudy, say: Say, after_each: Callable
                 return
             time.sleep(POLL_S)
             continue
-        say(start_line(taken.number, taken.values))
+        log(start_line(taken.number, taken.values))
         try:
-            failure = run_trial(recipe, taken, study.outcomes(), say)
+            failure = run_trial(recipe, taken, study.outcomes(), log)
         finally:
             taken.release()
         after_each()
@@ -231,15 +229,15 @@ def _work(recipe: TuneRecipe, study: SharedStudy, say: Say, after_each: Callable
 class _News:
     """Tells of each trial that was finished since the last look, and keeps the tables up to date."""
 
-    def __init__(self, recipe: TuneRecipe, study: SharedStudy, folder: Path, say: Say) -> None:
-        self._recipe, self._study, self._folder, self._say = recipe, study, folder, say
+    def __init__(self, recipe: TuneRecipe, study: SharedStudy, folder: Path, log: Log) -> None:
+        self._recipe, self._study, self._folder, self._log = recipe, study, folder, log
         self._told = {outcome.number for outcome in study.outcomes() if outcome.state in (COMPLETE, PRUNED)}
 
     def tell(self) -> None:
         outcomes = self._study.outcomes()
         new = [o for o in outcomes if o.state in (COMPLETE, PRUNED, FAILED) and o.number not in self._told]
         for outcome in new:
-            self._say(outcome_line(outcome, outcomes, self._recipe))
+            self._log(outcome_line(outcome, outcomes, self._recipe))
         self._told |= {outcome.number for outcome in new}
         if new:
             _write_tables(self._recipe, outcomes, self._folder)

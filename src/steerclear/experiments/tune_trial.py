@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -14,8 +14,8 @@ from typing import Any
 import torch
 
 from steerclear.config import Tree, build, override
-from steerclear.errors import ConfigError, DataError, StorageError
-from steerclear.evaluation.evaluate import evaluate, evaluate_along, evaluation_prompts
+from steerclear.errors import ConfigError, DataError, Log, StorageError
+from steerclear.evaluation.evaluate import eval_step_of, evaluate, evaluation_prompts
 from steerclear.evaluation.results import read_scores
 from steerclear.experiments.cell import explain
 from steerclear.experiments.trials import PRUNED, Figures, Outcome, probe_value, surely_broken
@@ -23,13 +23,11 @@ from steerclear.experiments.tune_study import TakenTrial
 from steerclear.recipe.train import Recipe
 from steerclear.recipe.tune import ProbeOptions, TuneRecipe, Values
 from steerclear.store.runs import RunFolder
-from steerclear.training.evaluation_callback import Along
+from steerclear.training.evaluation_callback import EvalStep
 from steerclear.training.recovery import train_recipe
 
 PROBED = ("harmful", "over_refusal")
 """Metrics of the suites that a probe asks."""
-
-Say = Callable[[str], None]
 
 
 class PrunedError(Exception):
@@ -69,7 +67,7 @@ def trial_folder(recipe: TuneRecipe, number: int) -> Path:
     return Path(recipe.output) / "trials" / f"{number:04d}"
 
 
-def run_trial(recipe: TuneRecipe, taken: TakenTrial, outcomes: Sequence[Outcome], say: Say) -> str:
+def run_trial(recipe: TuneRecipe, taken: TakenTrial, outcomes: Sequence[Outcome], log: Log) -> str:
     """Work on a trial until it is finished, pruned or failed; return why it failed, or an empty text.
 
     What has been tried with the same values is not trained again.
@@ -92,7 +90,7 @@ def run_trial(recipe: TuneRecipe, taken: TakenTrial, outcomes: Sequence[Outcome]
         return time.monotonic() - start
 
     try:
-        figures = _figures(recipe, taken, lambda message: say(f"trial {taken.number}: {message}"))
+        figures = _figures(recipe, taken, lambda message: log(f"trial {taken.number}: {message}"))
     except PrunedError as pruned:
         shutil.rmtree(RunFolder(trial_folder(recipe, taken.number)).checkpoints, ignore_errors=True)
         more = {"reason": pruned.reason, "step": pruned.step, "reported": pruned.reported}
@@ -115,21 +113,21 @@ def _free_memory() -> None:
         torch.cuda.empty_cache()
 
 
-def _figures(recipe: TuneRecipe, taken: TakenTrial, say: Say) -> Figures:
+def _figures(recipe: TuneRecipe, taken: TakenTrial, log: Log) -> Figures:
     folder = trial_folder(recipe, taken.number)
     trained = trial_recipe(recipe, taken.values, folder)
-    along = None
+    eval_step = None
     if recipe.probe is not None:
         trained = replace(trained, evaluation=replace(trained.evaluation, every_steps=recipe.probe.every_steps))
-        along = _probing(recipe, recipe.probe, trained, taken, say)
-    run = train_recipe(trained, evaluation_prompts(trained.evaluation), say, along=along)
-    scores = evaluate(trained, say)
+        eval_step = _probing(recipe, recipe.probe, trained, taken, log)
+    run = train_recipe(trained, evaluation_prompts(trained.evaluation), log, eval_step=eval_step)
+    scores = evaluate(trained, log)
     return Figures.of(scores, run.record()["stages"]["train"]["heldout_benign_loss"])
 
 
-def _probing(recipe: TuneRecipe, probe: ProbeOptions, trained: Recipe, taken: TakenTrial, say: Say) -> Along:
+def _probing(recipe: TuneRecipe, probe: ProbeOptions, trained: Recipe, taken: TakenTrial, log: Log) -> EvalStep:
     """Return what probes the live model at a step; the steps that an earlier try probed are gone through at once."""
-    evaluate_step = evaluate_along(probe_recipe(trained, probe), say)
+    evaluate_step = eval_step_of(probe_recipe(trained, probe), log)
     assert evaluate_step is not None
 
     def look(folder: Path, step: int) -> None:

@@ -25,7 +25,7 @@ JUDGE = GenerationOptions(max_new_tokens=16)
 """How a rating is decoded, as published but for some more tokens."""
 
 
-def role_identity(role: ChatModelOptions) -> str:
+def chat_model_identity(role: ChatModelOptions) -> str:
     """Return what names who plays a role, without the folders that it lies in."""
     if role.script is not None:
         return f"script {sha256_of_file(Path(role.script))[:12]}"
@@ -35,7 +35,7 @@ def role_identity(role: ChatModelOptions) -> str:
     return f"{Path(model.path).name} {model_identity(model.path, model.adapter, model.dtype)[:12]}"
 
 
-def open_role(role: ChatModelOptions, published: GenerationOptions) -> Asks:
+def open_chat_model(role: ChatModelOptions, published: GenerationOptions) -> Asks:
     """Return the role as something that answers conversations into a file.
 
     Args:
@@ -59,7 +59,7 @@ def replies_of(
     role: ChatModelOptions, published: GenerationOptions
 ) -> Callable[[Sequence[Messages]], list[str | Unscored]]:
     """Return the role as something that replies to conversations and keeps no file."""
-    asks = open_role(role, published)
+    asks = open_chat_model(role, published)
 
     def reply(conversations: Sequence[Messages]) -> list[str | Unscored]:
         prompts = [Prompt(id=str(n), suite="replies", prompt=turns) for n, turns in enumerate(conversations)]

@@ -43,7 +43,7 @@ def answer_in_parts(
     part_size: int,
     shard: Shard | None = None,
     poll_s: float = 1.0,
-    say: Callable[[str], None] = lambda _: None,
+    log: Callable[[str], None] = lambda _: None,
     progress: bool = True,
 ) -> list[Generation] | None:
     """Answer the prompts together with all other processes that call this with the same arguments, and return all answers.
@@ -60,7 +60,7 @@ def answer_in_parts(
         shard: take these parts only. Hosts with a shard each need no locks between them, where a shared file system has none;
             where it has, processes may share a shard.
         poll_s: seconds between two looks at the parts that others hold.
-        say: told once that there are such parts.
+        log: told once that there are such parts.
         progress: show a bar on standard error, if that is a terminal; then ``answer`` must show none.
 
     Returns:
@@ -88,7 +88,7 @@ def answer_in_parts(
                     held.append(part)
             if len(held) == len(open_):
                 if not told:
-                    say(f"{folder}: the last {len(held)} parts are with other processes; waiting for them.")
+                    log(f"{folder}: the last {len(held)} parts are with other processes; waiting for them.")
                 told = True
                 time.sleep(poll_s)
             open_ = held

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +16,14 @@ from steerclear.config import dump_yaml, to_tree
 from steerclear.data.manifest import hash_rows
 from steerclear.data.sources import flat_text, read_source
 from steerclear.data.templates import render_prompt
-from steerclear.errors import DataError
+from steerclear.errors import DataError, Log
 from steerclear.evaluation.targets import name_of, source_identity
 from steerclear.generation.model import Answerer
 from steerclear.harvest.contrast_rows import Contrast, select, whole_sentences
 from steerclear.harvest.prompts import describe_problems, read_prompts
 from steerclear.harvest.seemingly_toxic import SCRIPT, PromptPool, read_script, request, scripted
 from steerclear.harvest.words import ToxicWord, toxic_words
-from steerclear.judges.panel import cache_folder, open_panel
+from steerclear.judges.opening import cache_folder, open_judges
 from steerclear.judges.verdicts import judge_generations
 from steerclear.recipe.contrast import AnswererOptions, ContrastRecipe
 from steerclear.records import (
@@ -48,10 +48,8 @@ ALGORITHM = 1
 
 FINISHES = ("eos", "length", "failed")
 
-Say = Callable[[str], None]
 
-
-def contrast(recipe: ContrastRecipe, evaluation_prompts: Sequence[Prompt], say: Say) -> Path:
+def contrast(recipe: ContrastRecipe, evaluation_prompts: Sequence[Prompt], log: Log) -> Path:
     """Make the contrastive rows of a recipe, or continue, and return their file: ``contrast.jsonl`` in the recipe's folder.
 
     Words, prompts and answers that are finished are not made again. Judging and selecting are, from scores that are kept, so both
@@ -59,7 +57,7 @@ def contrast(recipe: ContrastRecipe, evaluation_prompts: Sequence[Prompt], say: 
 
     Args:
         evaluation_prompts: prompts that must not be among the rows.
-        say: gets one line about each stage.
+        log: gets one line about each stage.
 
     Raises:
         SteerClearError: bad recipe, data or model, the folder holds other rows, or a server stopped answering.
@@ -67,23 +65,23 @@ def contrast(recipe: ContrastRecipe, evaluation_prompts: Sequence[Prompt], say: 
     run = RunFolder(Path(recipe.output))
     read = read_prompts(recipe.prompts)
     if problems := describe_problems(read):
-        say(problems)
-    with alone(run.path, say):
-        return _contrast(recipe, run, read.prompts, evaluation_prompts, say)
+        log(problems)
+    with alone(run.path, log):
+        return _contrast(recipe, run, read.prompts, evaluation_prompts, log)
 
 
 def _contrast(
-    recipe: ContrastRecipe, run: RunFolder, toxic: list[Prompt], evaluation_prompts: Sequence[Prompt], say: Say
+    recipe: ContrastRecipe, run: RunFolder, toxic: list[Prompt], evaluation_prompts: Sequence[Prompt], log: Log
 ) -> Path:
     benign = _benign_texts(recipe)
     identity = _identity(recipe, toxic, benign, evaluation_prompts)
     run.claim(identity, dump_yaml(to_tree(recipe)))
-    words = _words(recipe, run, toxic, benign, say)
-    prompts = _prompts(recipe, run, words, evaluation_prompts, say)
-    answers = _answers(recipe, run, prompts, say)
-    verdicts = _verdicts(recipe, run, answers, say)
+    words = _words(recipe, run, toxic, benign, log)
+    prompts = _prompts(recipe, run, words, evaluation_prompts, log)
+    answers = _answers(recipe, run, prompts, log)
+    verdicts = _verdicts(recipe, run, answers, log)
     made = select(answers, verdicts, recipe.keep)
-    return _finish(recipe, run, words, verdicts, made, say)
+    return _finish(recipe, run, words, verdicts, made, log)
 
 
 def _benign_texts(recipe: ContrastRecipe) -> list[str]:
@@ -124,7 +122,7 @@ def _answerer_identity(options: AnswererOptions) -> dict[str, Any]:
 
 
 def _words(
-    recipe: ContrastRecipe, run: RunFolder, toxic: Sequence[Prompt], benign: Sequence[str], say: Say
+    recipe: ContrastRecipe, run: RunFolder, toxic: Sequence[Prompt], benign: Sequence[str], log: Log
 ) -> list[ToxicWord]:
     file = run.path / "words.json"
     if "words" not in run.record()["stages"]:
@@ -133,12 +131,12 @@ def _words(
         asked = len({name for word in found for name in word.prompts})
         run.finish("words", {"toxic_prompts": len(toxic), "with_a_word": asked, "words": len(found)})
     words = [ToxicWord(**value) for value in json.loads(file.read_text(encoding="utf-8"))]
-    say(f"words: {len(words)} toxic ones in {len(toxic)} prompts")
+    log(f"words: {len(words)} toxic ones in {len(toxic)} prompts")
     return words
 
 
 def _prompts(
-    recipe: ContrastRecipe, run: RunFolder, words: Sequence[ToxicWord], evaluation: Sequence[Prompt], say: Say
+    recipe: ContrastRecipe, run: RunFolder, words: Sequence[ToxicWord], evaluation: Sequence[Prompt], log: Log
 ) -> list[Prompt]:
     file = run.path / "prompts.jsonl"
     if "prompts" not in run.record()["stages"]:
@@ -163,7 +161,7 @@ def _prompts(
         }
         run.finish("prompts", figures)
     prompts = read_records(file, Prompt)
-    say(f"prompts: {len(prompts)} seemingly toxic ones")
+    log(f"prompts: {len(prompts)} seemingly toxic ones")
     return prompts
 
 
@@ -192,22 +190,22 @@ def _ask(answerer: Answerer, options: AnswererOptions, prompts: Sequence[Prompt]
     return answerer.answer(prompts, rendered, file)
 
 
-def _answers(recipe: ContrastRecipe, run: RunFolder, prompts: Sequence[Prompt], say: Say) -> list[Generation]:
+def _answers(recipe: ContrastRecipe, run: RunFolder, prompts: Sequence[Prompt], log: Log) -> list[Generation]:
     """Return the answers as they are judged: what was cut at the token limit without its unfinished sentence."""
     file = run.path / "answers.jsonl"
     if "answers" in run.record()["stages"]:
         answers = read_records(file, Generation)
     else:
-        say(f"answers: asking {name_of(recipe.answers.model)} ...")
+        log(f"answers: asking {name_of(recipe.answers.model)} ...")
         model = Answerer(recipe.answers.model, recipe.answers.generation)
         answers = _ask(model, recipe.answers, prompts, file)
         run.finish("answers", {name: sum(answer.finish == name for answer in answers) for name in FINISHES})
     return [whole_sentences(answer) for answer in answers]
 
 
-def _verdicts(recipe: ContrastRecipe, run: RunFolder, answers: Sequence[Generation], say: Say) -> list[Verdict]:
-    panel = open_panel(recipe.evaluation, cache_folder(recipe.evaluation, recipe.output), say)
-    verdicts = judge_generations(answers, panel.harm, panel.refusal)
+def _verdicts(recipe: ContrastRecipe, run: RunFolder, answers: Sequence[Generation], log: Log) -> list[Verdict]:
+    judges = open_judges(recipe.evaluation, cache_folder(recipe.evaluation, recipe.output), log)
+    verdicts = judge_generations(answers, judges.harm, judges.refusal)
     write_jsonl(run.path / "verdicts.jsonl", verdicts)
     return verdicts
 
@@ -218,7 +216,7 @@ def _finish(
     words: Sequence[ToxicWord],
     verdicts: Sequence[Verdict],
     made: Contrast,
-    say: Say,
+    log: Log,
 ) -> Path:
     """Write the rows, what led to them as ``manifest.json``, and the same for people as ``CARD.md``."""
     file = run.path / "contrast.jsonl"
@@ -255,9 +253,9 @@ def _finish(
     write_jsonl(file, made.rows)
     write_text(run.path / "CARD.md", contrast_card(manifest, [word.word for word in words]))
     write_json(run.path / "manifest.json", manifest)
-    say(f"rows: {len(made.rows)} of {len(verdicts)} answers; left out: {_counts(made.left_out) or 'none'}")
+    log(f"rows: {len(made.rows)} of {len(verdicts)} answers; left out: {_counts(made.left_out) or 'none'}")
     if not made.rows:
-        say(
+        log(
             "no answer can become a row: let a model answer that answers better, or a judge decide that knows more than words."
         )
     return file

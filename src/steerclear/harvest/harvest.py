@@ -17,19 +17,19 @@ from typing import Any
 from steerclear.config import dump_yaml, to_tree
 from steerclear.data.contamination import contaminated_prompts
 from steerclear.data.templates import render_prompt
-from steerclear.errors import ConfigError, DataError
+from steerclear.errors import ConfigError, DataError, Log
 from steerclear.evaluation.evaluate import evaluation_prompts
 from steerclear.evaluation.suites import sample_ids
 from steerclear.evaluation.targets import name_of, source_identity
 from steerclear.generation.model import Answerer
 from steerclear.generation.parts import Shard, answer_in_parts
 from steerclear.generation.samples import asked_id, nth_sample
-from steerclear.harvest.judges import open_judges, read_judges
+from steerclear.harvest.judges import opened_judges, read_judges
 from steerclear.harvest.manifest import Asked, Judged, build_manifest
 from steerclear.harvest.prompts import CATEGORY, describe_problems, read_prompts
 from steerclear.harvest.selection import Candidate, select, to_row
 from steerclear.judges.base import HarmJudge, HarmScore, Unscored, score_each
-from steerclear.judges.panel import refusal_judge
+from steerclear.judges.opening import refusal_judge
 from steerclear.judges.verdicts import judge_generations
 from steerclear.recipe.harvest import HarvestRecipe
 from steerclear.records import (
@@ -55,18 +55,16 @@ from steerclear.training.train import train
 ALGORITHM = 1
 """Raised when a change of this code changes what the same recipe makes."""
 
-Say = Callable[[str], None]
-
 
 def harvest(
-    recipe: HarvestRecipe, say: Say, *, argv: Sequence[str] = (), count: int = 1, shard: Shard | None = None
+    recipe: HarvestRecipe, log: Log, *, argv: Sequence[str] = (), count: int = 1, shard: Shard | None = None
 ) -> Path | None:
     """Harvest as the recipe says, or continue, and return the file of unsafe rows, ``unsafe.jsonl`` in the recipe's folder.
 
     Any number of processes may run this on one folder, on one host or several: one fine-tunes and judges, all answer.
 
     Args:
-        say: gets one line about each stage.
+        log: gets one line about each stage.
         argv: the command line that further processes on this host run.
         count: how many answer on this host, this one counted in.
         shard: answer this part of the prompts only.
@@ -80,36 +78,36 @@ def harvest(
     """
     run = RunFolder(Path(recipe.output))
     if worker_number() is not None:  # the command that started it has done what comes before
-        _answers(recipe, read_records(run.path / "prompts.jsonl", Prompt), run, shard, say)
+        _answers(recipe, read_records(run.path / "prompts.jsonl", Prompt), run, shard, log)
         return None
-    guarded = _guard_of(run, shard, count, say)
+    guarded = _guard_of(run, shard, count, log)
     evaluation = evaluation_prompts(recipe.evaluation)
-    asked = _prompts(recipe, evaluation, say)
-    judges = read_judges(recipe, _texts(asked), say)
+    asked = _prompts(recipe, evaluation, log)
+    judges = read_judges(recipe, _texts(asked), log)
     if recipe.fine_tunes:
         tuning = recipe.fine_tuning()
         if "train" not in RunFolder(Path(tuning.output)).record().get("stages", {}):
-            say("fine-tuning on the benign rows alone ...")
+            log("fine-tuning on the benign rows alone ...")
         with guarded():
-            train(tuning, evaluation, say)
+            train(tuning, evaluation, log)
     with guarded():
         run.claim(_identity(recipe, asked), dump_yaml(to_tree(recipe)))
         write_jsonl(run.path / "prompts.jsonl", asked.prompts)
-    say(f"answers: {recipe.harvest.samples * len(asked.prompts)} from {name_of(recipe.answering())} ...")
-    with workers(argv, count, run.path / "workers", say):
-        answers = _answers(recipe, asked.prompts, run, shard, say)
+    log(f"answers: {recipe.harvest.samples * len(asked.prompts)} from {name_of(recipe.answering())} ...")
+    with workers(argv, count, run.path / "workers", log):
+        answers = _answers(recipe, asked.prompts, run, shard, log)
     if answers is None:
-        say(f"this shard is answered, others are not: {run.path / 'answers'}. The last one to finish judges.")
+        log(f"this shard is answered, others are not: {run.path / 'answers'}. The last one to finish judges.")
         return None
     with guarded():
-        return _judge_and_select(recipe, run, asked, answers, open_judges(recipe, judges), say)
+        return _judge_and_select(recipe, run, asked, answers, opened_judges(recipe, judges), log)
 
 
-def _guard_of(run: RunFolder, shard: Shard | None, count: int, say: Say) -> Callable[[], AbstractContextManager[None]]:
+def _guard_of(run: RunFolder, shard: Shard | None, count: int, log: Log) -> Callable[[], AbstractContextManager[None]]:
     """Return what lets one process of all into a stage at a time. Hosts without locks between them have shards: the first one's
     process does what only one may do, and the others come after it."""
     if shard is None or has_locks(run.path):
-        return lambda: alone(run.path, say)
+        return lambda: alone(run.path, log)
     if count > 1:
         raise ConfigError(f"workers: got {count}, but {run.path} has no locks. Start one process for each shard.")
     if shard[0] > 0 and not run.record():
@@ -123,33 +121,33 @@ def _texts(asked: Asked) -> list[str]:
     return [text_of(prompt.prompt) for prompt in asked.prompts]
 
 
-def plan(recipe: HarvestRecipe, say: Say) -> None:
+def plan(recipe: HarvestRecipe, log: Log) -> None:
     """Say what a harvest would do, and do none of it: what is read, how many answers there would be, of whom.
 
     Raises:
         SteerClearError: bad recipe or data.
     """
-    asked = _prompts(recipe, evaluation_prompts(recipe.evaluation), say)
-    read_judges(recipe, _texts(asked), say)
+    asked = _prompts(recipe, evaluation_prompts(recipe.evaluation), log)
+    read_judges(recipe, _texts(asked), log)
     categories = Counter(prompt.tags[CATEGORY] for prompt in asked.prompts)
     for name, count in sorted(categories.items()):
-        say(f"  {count} of category {name or '(none)'}")
+        log(f"  {count} of category {name or '(none)'}")
     first = "after plain fine-tuning, " if recipe.fine_tunes else ""
-    say(
+    log(
         f"{first}{name_of(recipe.model)} would give {recipe.harvest.samples} answers to each, "
         f"{recipe.harvest.samples * len(asked.prompts)} in all, in {recipe.output}"
     )
 
 
-def _prompts(recipe: HarvestRecipe, evaluation: Sequence[Prompt], say: Say) -> Asked:
+def _prompts(recipe: HarvestRecipe, evaluation: Sequence[Prompt], log: Log) -> Asked:
     options = recipe.harvest
     read = read_prompts(options.prompts)
     matches = contaminated_prompts(read.prompts, evaluation, options.contamination_similarity)
     left_out = {match.prompt.id for match in matches}
     if problems := describe_problems(read):
-        say(problems)
+        log(problems)
     if not evaluation:
-        say("note: evaluation.suites is empty, so no prompt is checked against an evaluation.")
+        log("note: evaluation.suites is empty, so no prompt is checked against an evaluation.")
     clean = [prompt for prompt in read.prompts if prompt.id not in left_out]
     if len(clean) < (options.prompt_count or 1):
         raise DataError(
@@ -164,7 +162,7 @@ def _prompts(recipe: HarvestRecipe, evaluation: Sequence[Prompt], say: Say) -> A
             "Lower rows, or add prompts."
         )
     equal = sum(match.similarity == 1 for match in matches)
-    say(
+    log(
         f"prompts: {len(prompts)} of {read.counts['read']} rows; {read.counts['read'] - read.counts['kept']} not usable, "
         f"{len(matches)} are evaluation prompts ({equal} equal, {len(matches) - equal} near)"
     )
@@ -189,7 +187,7 @@ def _samples(prompts: Sequence[Prompt], count: int) -> list[Prompt]:
 
 
 def _answers(
-    recipe: HarvestRecipe, toxic: Sequence[Prompt], run: RunFolder, shard: Shard | None, say: Say
+    recipe: HarvestRecipe, toxic: Sequence[Prompt], run: RunFolder, shard: Shard | None, log: Log
 ) -> list[Generation] | None:
     options, source = recipe.harvest.generation, recipe.answering()
     prompts = _samples(toxic, recipe.harvest.samples)
@@ -198,7 +196,7 @@ def _answers(
     part = partial(Answerer(source, options).answer, model_id=model_id, allow_too_long=True, progress=False)
     return answer_in_parts(
         prompts, rendered, options, run.path / "answers", part,
-        model_id=model_id, part_size=recipe.harvest.part_size, shard=shard, say=say,
+        model_id=model_id, part_size=recipe.harvest.part_size, shard=shard, log=log,
     )  # fmt: skip
 
 
@@ -208,9 +206,9 @@ def _judge_and_select(
     asked: Asked,
     answers: list[Generation],
     judges: Sequence[HarmJudge],
-    say: Say,
+    log: Log,
 ) -> Path:
-    judged = _judged(recipe, run, answers, judges, say)
+    judged = _judged(recipe, run, answers, judges, log)
     decisions = _decisions(run)
     options = recipe.harvest
     selection = select(judged.candidates, decisions, rows=options.rows, near_duplicates=options.near_duplicates)
@@ -227,7 +225,7 @@ def _judge_and_select(
     missing = _write_rows(run, rows, options.subsets)
     write_text(run.path / "CARD.md", harvest_card(manifest))
     write_json(run.path / "manifest.json", manifest)
-    say(funnel(manifest))
+    log(funnel(manifest))
     found = len(unsafe)
     if missing or found < (options.rows or 0):
         wanted = ", ".join(str(size) for size in (options.rows, *missing) if size is not None)
@@ -249,10 +247,10 @@ def _decisions(run: RunFolder) -> dict[str, Decision]:
 
 
 def _judged(
-    recipe: HarvestRecipe, run: RunFolder, answers: list[Generation], judges: Sequence[HarmJudge], say: Say
+    recipe: HarvestRecipe, run: RunFolder, answers: list[Generation], judges: Sequence[HarmJudge], log: Log
 ) -> Judged:
-    refusal = None if recipe.evaluation.refusal is None else refusal_judge(recipe.evaluation.refusal, say)
-    say(f"judging {len(answers)} answers ...")
+    refusal = None if recipe.evaluation.refusal is None else refusal_judge(recipe.evaluation.refusal, log)
+    log(f"judging {len(answers)} answers ...")
     verdicts = judge_generations(answers, judges[0], refusal)
     write_jsonl(run.path / "verdicts.jsonl", verdicts)
     said = [text_of(answer.prompt) for answer in answers], [answer.response for answer in answers]

@@ -7,22 +7,19 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from steerclear.data.near_duplicates import group_near
-from steerclear.errors import ConfigError, DataError
+from steerclear.errors import ConfigError, DataError, Log
 from steerclear.harvest.options import HarvestOptions
 from steerclear.judges.base import HarmJudge
 from steerclear.judges.cache import CachedJudge
+from steerclear.judges.opening import cache_folder, harm_judge
 from steerclear.judges.options import JudgeOptions
-from steerclear.judges.panel import cache_folder, harm_judge
 from steerclear.recipe.harvest import HarvestRecipe
-
-Say = Callable[[str], None]
-
 
 Opener = Callable[[], HarmJudge]
 """Opens a judge: loads or fits it."""
 
 
-def read_judges(recipe: HarvestRecipe, prompts: Sequence[str], say: Say) -> list[Opener]:
+def read_judges(recipe: HarvestRecipe, prompts: Sequence[str], log: Log) -> list[Opener]:
     """Read what the judges need, the deciding one first, so that what is wrong with it shows before anything is asked.
 
     A classifier with ``fit_on`` is fitted once a fold, without that fold's prompts; any other judge is taken as it is.
@@ -35,23 +32,23 @@ def read_judges(recipe: HarvestRecipe, prompts: Sequence[str], say: Say) -> list
     """
     folder = Path(recipe.output) / "judges"
     options = (recipe.evaluation.judge, *recipe.evaluation.second_opinions)
-    return [_opener(judge, prompts, recipe.harvest, folder / str(n), say) for n, judge in enumerate(options, 1)]
+    return [_opener(judge, prompts, recipe.harvest, folder / str(n), log) for n, judge in enumerate(options, 1)]
 
 
-def _opener(options: JudgeOptions, prompts: Sequence[str], harvest: HarvestOptions, folder: Path, say: Say) -> Opener:
+def _opener(options: JudgeOptions, prompts: Sequence[str], harvest: HarvestOptions, folder: Path, log: Log) -> Opener:
     if options.fit_on is not None:
-        return _cross_fitted(options.fit_on, prompts, harvest, folder, say)
+        return _cross_fitted(options.fit_on, prompts, harvest, folder, log)
     if options.classifier is None:
-        return lambda: harm_judge(options, say)
-    judge = harm_judge(options, say)
-    say(
+        return lambda: harm_judge(options, log)
+    judge = harm_judge(options, log)
+    log(
         f"note: whether {options.classifier} was fitted on these prompts is not known. Name its rows in "
         "evaluation.judge.fit_on, and it is fitted again without them."
     )
     return lambda: judge
 
 
-def _cross_fitted(fit_on: str, prompts: Sequence[str], harvest: HarvestOptions, folder: Path, say: Say) -> Opener:
+def _cross_fitted(fit_on: str, prompts: Sequence[str], harvest: HarvestOptions, folder: Path, log: Log) -> Opener:
     from steerclear.judges.classifier import read_rows
     from steerclear.judges.cross_fitted import fit_cross
 
@@ -65,7 +62,7 @@ def _cross_fitted(fit_on: str, prompts: Sequence[str], harvest: HarvestOptions, 
         )
 
     def fit() -> HarmJudge:
-        say(
+        log(
             f"judge: fitted {harvest.folds} times on {len(rows)} rows, each time without the prompts that it will rule on ..."
         )
         return fit_cross(rows, groups, folds=harvest.folds, folder=folder)
@@ -73,7 +70,7 @@ def _cross_fitted(fit_on: str, prompts: Sequence[str], harvest: HarvestOptions, 
     return fit
 
 
-def open_judges(recipe: HarvestRecipe, openers: Sequence[Opener]) -> list[HarmJudge]:
+def opened_judges(recipe: HarvestRecipe, openers: Sequence[Opener]) -> list[HarmJudge]:
     """Return the judges in their order, each with its scores kept.
 
     Raises:

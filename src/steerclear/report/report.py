@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-from steerclear.errors import ConfigError, DataError
+from steerclear.errors import ConfigError, DataError, Log
 from steerclear.evaluation.curve import PickLimits
 from steerclear.records import write_text
 from steerclear.report.beside import BesideTable
@@ -17,8 +17,6 @@ from steerclear.report.read_runs import read_runs, title_of
 from steerclear.report.texts import report_latex, report_markdown
 from steerclear.sanitize import visible
 
-Say = Callable[[str], None]
-
 LIBRARIES = {"adapter": "peft", "model": "transformers"}
 """Folder of a run's weights -> what loads them."""
 
@@ -26,7 +24,7 @@ LIBRARIES = {"adapter": "peft", "model": "transformers"}
 def report(
     folders: Sequence[Path],
     output: Path,
-    say: Say,
+    log: Log,
     *,
     title: str | None = None,
     baseline: str | None = None,
@@ -56,7 +54,7 @@ def report(
         )
     found, unfinished = read_runs(folders)
     for left_out in unfinished:
-        say(f"left out: {left_out.name}: {left_out.reason}")
+        log(f"left out: {left_out.name}: {left_out.reason}")
     if not found:
         raise DataError("no run in these folders is evaluated. Finish them, or run 'steerclear evaluate' on them.")
     runs = [run for run, _ in found]
@@ -75,6 +73,6 @@ def report(
         for place, library in LIBRARIES.items():
             if (folder / place).is_dir():
                 write_text(folder / place / "README.md", model_card(run, library=library))
-                say(f"model card: {folder / place / 'README.md'}")
+                log(f"model card: {folder / place / 'README.md'}")
     write_text(output, full_page(findings))  # last: it says that the others are there
     return output

@@ -5,10 +5,9 @@ from __future__ import annotations
 import tempfile
 import threading
 import webbrowser
-from collections.abc import Callable
 from pathlib import Path
 
-from steerclear.errors import ConfigError, DataError
+from steerclear.errors import ConfigError, DataError, Log
 from steerclear.records import write_jsonl
 from steerclear.review.decisions import decisions_file, read_decisions
 from steerclear.review.export import labelled_rows
@@ -17,10 +16,8 @@ from steerclear.review.server import HOST, listen, new_token, serve
 from steerclear.review.session import Review, tally
 from steerclear.stats.agreement import agreement
 
-Say = Callable[[str], None]
 
-
-def review(path: Path, say: Say, *, port: int = 0, browser: bool = True) -> None:
+def review(path: Path, log: Log, *, port: int = 0, browser: bool = True) -> None:
     """Serve the page for a file until Ctrl-C, and say what was decided.
 
     Args:
@@ -34,14 +31,14 @@ def review(path: Path, say: Say, *, port: int = 0, browser: bool = True) -> None
     with Review(path) as opened, listen(port) as listening, tempfile.TemporaryDirectory() as private:
         token = new_token()
         address = f"http://{HOST}:{listening.getsockname()[1]}/{token}/"
-        say(f"review: {address}")
-        say("Whoever has this address can read the file and decide. Ctrl-C stops; nothing decided is lost.")
+        log(f"review: {address}")
+        log("Whoever has this address can read the file and decide. Ctrl-C stops; nothing decided is lost.")
         if browser:  # in a thread: a text browser would hold the server up
             page = _redirect(Path(private), address)
             threading.Thread(target=webbrowser.open, args=(page.as_uri(),), daemon=True).start()
         serve(opened, listening, token)
         count = tally(opened.items, opened.decisions)
-        say(f"{count.decided} of {count.total} answers are decided: {opened.output}")
+        log(f"{count.decided} of {count.total} answers are decided: {opened.output}")
 
 
 def _redirect(private: Path, address: str) -> Path:
@@ -51,7 +48,7 @@ def _redirect(private: Path, address: str) -> Path:
     return page
 
 
-def export(path: Path, output: Path, say: Say) -> None:
+def export(path: Path, output: Path, log: Log) -> None:
     """Write what was decided safe or unsafe as labelled rows, and say how far the judges agree.
 
     Raises:
@@ -67,13 +64,13 @@ def export(path: Path, output: Path, say: Say) -> None:
         raise DataError(f"{decided}: nothing is decided safe or unsafe yet. Decide first: steerclear review {path}")
     write_jsonl(output, exported.rows)
     unsafe = [not row.is_safe for row in exported.rows]
-    say(f"{len(unsafe)} rows, {sum(unsafe)} unsafe and {len(unsafe) - sum(unsafe)} safe: {output}")
-    say("left out: " + ", ".join(f"{count} {word}" for word, count in exported.left_out.items()))
+    log(f"{len(unsafe)} rows, {sum(unsafe)} unsafe and {len(unsafe) - sum(unsafe)} safe: {output}")
+    log("left out: " + ", ".join(f"{count} {word}" for word, count in exported.left_out.items()))
     both = agreement(exported.judged, unsafe, prompts=[row.prompt for row in exported.rows])
     if both.n:
         kappa = "" if both.kappa is None else f", kappa {both.kappa:.2f}"
         interval = "" if both.lower is None else f" [{both.lower:.2f}, {both.upper:.2f}]"
-        say(
+        log(
             f"judges and person agree on {both.both + both.neither} of {both.n}{kappa}{interval}: unsafe for both {both.both}, "
             f"for the judges only {both.only_first}, for the person only {both.only_second}, for neither {both.neither}"
         )

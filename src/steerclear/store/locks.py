@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from steerclear.errors import StorageError
+from steerclear.errors import Log, StorageError
 from steerclear.generation.parts import NO_LOCKS
-
-Say = Callable[[str], None]
 
 
 def has_locks(folder: Path) -> bool:
@@ -51,7 +49,7 @@ def try_lock(file: Path) -> FileLock | None:
 
 
 @contextmanager
-def alone(folder: Path, say: Say) -> Iterator[None]:
+def alone(folder: Path, log: Log) -> Iterator[None]:
     """Let one process of all in at a time. The system lets go of a dead process's lock.
 
     Raises:
@@ -63,7 +61,7 @@ def alone(folder: Path, say: Say) -> Iterator[None]:
         try:
             lock.acquire(blocking=False)
         except Timeout:
-            say(f"{folder}: another process is at work here; waiting for it ...")
+            log(f"{folder}: another process is at work here; waiting for it ...")
             lock.acquire()
     except OSError as error:
         raise _no_lock(folder, error) from error

@@ -1,6 +1,6 @@
 """More processes for one command: each runs the same command line and answers parts until there are none left.
 
-    with workers(sys.argv[1:], count, folder, say):
+    with workers(sys.argv[1:], count, folder, log):
         answers = answer_in_parts(...)
     if worker_number() is not None:
         return  # a worker answers parts and does nothing else
@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from steerclear.errors import ConfigError, StorageError
+from steerclear.errors import ConfigError, Log, StorageError
 
 WORKER = "STEERCLEAR_WORKER"
 """Environment variable that is set in a worker, to its number."""
@@ -39,7 +39,7 @@ def worker_number() -> int | None:
 
 @contextmanager
 def workers(
-    argv: Sequence[str], count: int, folder: Path, say: Callable[[str], None], *, counted_in: bool = True
+    argv: Sequence[str], count: int, folder: Path, log: Log, *, counted_in: bool = True
 ) -> Iterator[Callable[[], bool]]:
     """Let ``count`` processes run a command line, until the block is left; then end the others.
 
@@ -48,7 +48,7 @@ def workers(
 
     Args:
         argv: the command and its arguments, without the program's name: ``sys.argv[1:]``.
-        say: told of each worker that fails, with the last line that it wrote.
+        log: told of each worker that fails, with the last line that it wrote.
         counted_in: this process is one of them. Otherwise, with a count above 1, so many others are started.
 
     Yields a function that tells whether any of the others is still at work.
@@ -63,7 +63,7 @@ def workers(
         yield lambda: False
         return
     with shared_cores(count) as threads:
-        team = _Team(say)
+        team = _Team(log)
         try:
             for number in range(1, count if counted_in else count + 1):
                 team.start(
@@ -91,18 +91,18 @@ def end_with_parent() -> None:
 class _Team:
     """The worker processes. A pipe to each one's standard input is its parent's sign of life."""
 
-    def __init__(self, say: Callable[[str], None]) -> None:
-        self._say = say
+    def __init__(self, log: Log) -> None:
+        self._log = log
         self._ending = False
         self._processes: list[subprocess.Popen[bytes]] = []
         self._watchers: list[threading.Thread] = []
 
-    def start(self, number: int, argv: Sequence[str], log: Path, environment: dict[str, str]) -> None:
+    def start(self, number: int, argv: Sequence[str], log_file: Path, environment: dict[str, str]) -> None:
         # -P: a file of the current folder must not stand in for a library.
         command = [sys.executable, "-P", "-c", _START, *argv]
         try:
-            log.parent.mkdir(parents=True, exist_ok=True)
-            with log.open("wb") as out:
+            log_file.parent.mkdir(parents=True, exist_ok=True)
+            with log_file.open("wb") as out:
                 # A group of its own: Ctrl-C goes to the parent alone, which ends its workers.
                 process = subprocess.Popen(
                     command,
@@ -113,8 +113,8 @@ class _Team:
                     process_group=0,
                 )
         except OSError as error:
-            raise StorageError(f"{log}: worker {number} cannot be started ({error.strerror}).") from error
-        watcher = threading.Thread(target=self._watch, args=(number, process, log), daemon=True)
+            raise StorageError(f"{log_file}: worker {number} cannot be started ({error.strerror}).") from error
+        watcher = threading.Thread(target=self._watch, args=(number, process, log_file), daemon=True)
         self._processes.append(process)
         self._watchers.append(watcher)
         watcher.start()
@@ -122,11 +122,13 @@ class _Team:
     def is_at_work(self) -> bool:
         return any(process.poll() is None for process in self._processes)
 
-    def _watch(self, number: int, process: subprocess.Popen[bytes], log: Path) -> None:
+    def _watch(self, number: int, process: subprocess.Popen[bytes], log_file: Path) -> None:
         status = process.wait()
         if status != 0 and not self._ending:
-            lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines() or ["nothing"]
-            self._say(f"worker {number} ended early (status {status}), others go on with its work; {log}: {lines[-1]}")
+            lines = log_file.read_text(encoding="utf-8", errors="replace").strip().splitlines() or ["nothing"]
+            self._log(
+                f"worker {number} ended early (status {status}), others go on with its work; {log_file}: {lines[-1]}"
+            )
 
     def end(self) -> None:
         self._ending = True

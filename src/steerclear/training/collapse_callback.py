@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from steerclear.data.prepare import PreparedData
 from steerclear.data.templates import render_row
 from steerclear.data.tokenization import AvoidTokens, NothingLeftError, TokenizedRow, tokenize_row
-from steerclear.errors import ConfigError, DataError, ModelError
+from steerclear.errors import ConfigError, DataError, Log, ModelError
 from steerclear.generation.decoding import Decoder, batches, encode, too_long
 from steerclear.generation.options import GenerationOptions
 from steerclear.judges.degeneracy import degeneracy
@@ -34,8 +34,6 @@ from steerclear.training.collapse import (
 from steerclear.training.kto import KTO, KtoBaselineConfig
 from steerclear.training.ranks import launched_processes
 from steerclear.training.trainer import SteerClearTrainer
-
-Say = Callable[[str], None]
 
 EXAMPLE_LENGTH = 60
 """Characters that are shown of a degenerate answer."""
@@ -98,9 +96,9 @@ class CollapseGuard(TrainerCallback):
         trainer: SteerClearTrainer,
         run: RunFolder,
         template: str,
-        say: Say,
+        log: Log,
     ) -> None:
-        self._options, self._say = options, say
+        self._options, self._log = options, log
         self._tokenizer: Any = trainer.processing_class
         self._generation = GenerationOptions(max_new_tokens=options.max_new_tokens)
         self._file = run.path / "guard.jsonl"
@@ -197,7 +195,7 @@ class CollapseGuard(TrainerCallback):
             )
         probe = decide(seen, self._probes, self._options, last=state.global_step >= state.max_steps)
         if probe.action != "passed":
-            self._say(explain(probe, self._probes))
+            self._log(explain(probe, self._probes))
         self._probes.append(probe)
         if probe.action == "passed":
             self._keep(model)

@@ -9,17 +9,16 @@ from typing import Any
 import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from steerclear.errors import SteerClearError
+from steerclear.errors import Log, SteerClearError
 from steerclear.store.runs import RunFolder, save_weights
 
-Say = Callable[[str], None]
-Along = Callable[[Any, Any, Path, int], dict[str, Any]]
+EvalStep = Callable[[Any, Any, Path, int], dict[str, Any]]
 """Evaluates a model with its tokenizer into a folder at a step, and returns its scores."""
 Tell = Callable[[dict[str, Any], int], None]
 """Tells the scores of a step."""
 
 
-class EvaluateAlong(TrainerCallback):
+class EvalCallback(TrainerCallback):
     """Every so many steps saves the weights in the run's folder and evaluates them. The last step is the run's own evaluation.
 
     A step's evaluation ends before any checkpoint of that step or a later one is written, so a killed training comes back to it
@@ -33,9 +32,9 @@ class EvaluateAlong(TrainerCallback):
         tell: told the scores of each step.
     """
 
-    def __init__(self, every: int, run: RunFolder, evaluate: Along, tokenizer: Any, say: Say, tell: Tell) -> None:
+    def __init__(self, every: int, run: RunFolder, evaluate: EvalStep, tokenizer: Any, log: Log, tell: Tell) -> None:
         self._every, self._run, self._evaluate, self._tokenizer = every, run, evaluate, tokenizer
-        self._say, self._tell = say, tell
+        self._log, self._tell = log, tell
 
     def on_step_end(
         self, _args: TrainingArguments, state: TrainerState, _control: TrainerControl, model: Any = None, **_: Any
@@ -47,7 +46,7 @@ class EvaluateAlong(TrainerCallback):
             return
         if (folder / "scores.json").is_file():
             return
-        self._say(f"evaluating step {step} ...")
+        self._log(f"evaluating step {step} ...")
         training = model.training
         try:
             # Sampling, data order and dropout of the steps to come must not depend on the evaluation.
@@ -57,6 +56,6 @@ class EvaluateAlong(TrainerCallback):
                 self._tell(self._evaluate(model, self._tokenizer, folder, step), step)
         except SteerClearError as error:
             # A judge out of reach must not cost the training; the step's weights are there to be evaluated again.
-            self._say(f"step {step} is not evaluated: {error}")
+            self._log(f"step {step} is not evaluated: {error}")
         finally:
             model.train(training)

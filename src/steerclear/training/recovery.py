@@ -9,15 +9,15 @@ from __future__ import annotations
 import json
 import shutil
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from steerclear.data.prepare import prepare_data
 from steerclear.data.templates import render_row
-from steerclear.errors import ConfigError
-from steerclear.evaluation.evaluate import panel_of
+from steerclear.errors import ConfigError, Log
+from steerclear.evaluation.evaluate import judges_of
 from steerclear.evaluation.targets import source_identity
 from steerclear.generation.answers import finished
 from steerclear.generation.model import Answerer
@@ -26,7 +26,7 @@ from steerclear.judges.verdicts import judge_generations
 from steerclear.recipe.train import Recipe
 from steerclear.records import OUTCOMES, Generation, Prompt, Row, write_json, write_jsonl
 from steerclear.store.runs import RECORD, RunFolder
-from steerclear.training.evaluation_callback import Along
+from steerclear.training.evaluation_callback import EvalStep
 from steerclear.training.kto import KTO
 from steerclear.training.ranks import launched_processes
 from steerclear.training.recovery_rows import RecoveryOptions, own_answers, questions, recovery_rows, whole_sentences
@@ -35,25 +35,23 @@ from steerclear.training.train import train, training_arguments
 MADE_BY = "recovery.json"
 """What the rows beside it were made by."""
 
-Say = Callable[[str], None]
 
-
-def train_recipe(recipe: Recipe, prompts: Sequence[Prompt], say: Say, along: Along | None = None) -> RunFolder:
+def train_recipe(recipe: Recipe, prompts: Sequence[Prompt], log: Log, eval_step: EvalStep | None = None) -> RunFolder:
     """Train a recipe as it says: once, or with a ``recovery`` in two phases. Arguments and errors as for `train`.
 
     Where no answer of the steered model passes the judges there is no second phase: the steered model is the run's.
     """
     options = recipe.recovery
     if options is None:
-        return train(recipe, prompts, say, along=along)
+        return train(recipe, prompts, log, eval_step=eval_step)
     check_recovery(recipe)
     folder = Path(recipe.output)
     file = folder / "recovery.jsonl"
     if (folder / RECORD).exists() and not (folder / "steered").is_dir():
         raise ConfigError(f"output: {folder} holds another run, one without recovery. Choose another output.")
-    say("phase 1 of 2: steering ...")
+    log("phase 1 of 2: steering ...")
     named = {"run_name": f"{folder.resolve().name}/steered"} | recipe.training
-    steered = train(replace(recipe, output=str(folder / "steered"), training=named, recovery=None), prompts, say)
+    steered = train(replace(recipe, output=str(folder / "steered"), training=named, recovery=None), prompts, log)
     made_by = {
         "steered": steered.record()["id"],
         "samples": options.samples,
@@ -61,15 +59,15 @@ def train_recipe(recipe: Recipe, prompts: Sequence[Prompt], say: Say, along: Alo
         "generation": options.generation.decoding,
     }
     if not _is_made(file, made_by):
-        _make_rows(recipe, options, prompts, steered, file, say)
+        _make_rows(recipe, options, prompts, steered, file, log)
         write_json(folder / MADE_BY, made_by)  # last: it says that the rows are whole
     if not file.stat().st_size:
-        say(
+        log(
             f"no answer of the steered model can be learnt from, so there is no second phase: {folder} holds the steered model."
         )
         return _as_result(steered, folder)
-    say("phase 2 of 2: recovering ...")
-    return train(_recovering(recipe, options, file), prompts, say, along=along)
+    log("phase 2 of 2: recovering ...")
+    return train(_recovering(recipe, options, file), prompts, log, eval_step=eval_step)
 
 
 def check_recovery(recipe: Recipe) -> None:
@@ -147,20 +145,20 @@ def _is_made(file: Path, made_by: dict[str, Any]) -> bool:
 
 
 def _make_rows(
-    recipe: Recipe, options: RecoveryOptions, prompts: Sequence[Prompt], steered: RunFolder, file: Path, say: Say
+    recipe: Recipe, options: RecoveryOptions, prompts: Sequence[Prompt], steered: RunFolder, file: Path, log: Log
 ) -> None:
     """Write the rows of the second phase. What was answered and judged is kept in the folder ``recovery``."""
     unsafe = prepare_data(recipe.data, prompts).unsafe
-    answers = _answers(recipe, options, unsafe, steered, file.parent / "recovery" / "answers.jsonl", say)
-    panel = panel_of(recipe, say)
-    verdicts = judge_generations(answers, panel.harm, panel.refusal)
+    answers = _answers(recipe, options, unsafe, steered, file.parent / "recovery" / "answers.jsonl", log)
+    judges = judges_of(recipe, log)
+    verdicts = judge_generations(answers, judges.harm, judges.refusal)
     write_jsonl(file.parent / "recovery" / "verdicts.jsonl", verdicts)
     targets = own_answers(unsafe, list(zip(answers, verdicts, strict=True)))
     rows = recovery_rows(unsafe, targets, load_tokenizer(recipe.model.path), options.openings)
     write_jsonl(file, rows)
     found = Counter(verdict.outcome for verdict in verdicts)
     refusals = sum(verdict.outcome == "safe" and verdict.refused is True for verdict in verdicts)
-    say(
+    log(
         f"own answers: {len(answers)} to {len(unsafe)} prompts; {found['safe']} coherent and safe ({refusals} of them refusals), "
         + ", ".join(f"{found[outcome]} {outcome}" for outcome in OUTCOMES if outcome != "safe")
         + f". {len(targets)} prompts have a target, {len(set(targets.values()))} different ones: {len(rows)} rows."
@@ -168,7 +166,7 @@ def _make_rows(
 
 
 def _answers(
-    recipe: Recipe, options: RecoveryOptions, unsafe: Sequence[Row], steered: RunFolder, file: Path, say: Say
+    recipe: Recipe, options: RecoveryOptions, unsafe: Sequence[Row], steered: RunFolder, file: Path, log: Log
 ) -> list[Generation]:
     """Return the steered model's answers; it is not loaded where all are there."""
     if steered.adapter.is_dir():
@@ -180,7 +178,7 @@ def _answers(
     model_id = source_identity(model)
     answers = finished(asked, texts, options.generation, file, model_id=model_id)
     if answers is None:
-        say(f"asking the steered model: {len(asked)} answers ...")
+        log(f"asking the steered model: {len(asked)} answers ...")
         ask = Answerer(model, options.generation).answer
         answers = ask(asked, texts, file, model_id=model_id, allow_too_long=True)
     return [whole_sentences(answer) for answer in answers]

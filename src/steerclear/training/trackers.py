@@ -139,7 +139,7 @@ class KeepMlflowRun(TrainerCallback):
             os.environ["MLFLOW_RUN_ID"] = _entries(self._folder)["mlflow"]
 
 
-class Teller:
+class TrackerLogger:
     """Tells scores to a trainer's trackers, apart from its log and its state, which stay as they are without.
 
     Args:
@@ -151,7 +151,7 @@ class Teller:
         self._callbacks, self._arguments = list(callbacks), arguments
 
     @classmethod
-    def of(cls, trainer: Any) -> Teller:
+    def of(cls, trainer: Any) -> TrackerLogger:
         """Return what tells a trainer's own trackers."""
         kinds = tuple(get_reporting_integration_callbacks(trainer.args.report_to))
         return cls([own for own in trainer.callback_handler.callbacks if isinstance(own, kinds)], trainer.args)
@@ -178,7 +178,7 @@ def tell_final_scores(arguments: TrainingArguments, folder: Path, step: int, sco
         return
     with tracked(arguments, folder):
         callbacks = [callback() for callback in get_reporting_integration_callbacks(arguments.report_to)]
-        Teller(callbacks, arguments).tell(scores, step)
+        TrackerLogger(callbacks, arguments).tell(scores, step)
     _keep(folder, scores=told)
 
 

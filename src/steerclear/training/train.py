@@ -10,7 +10,7 @@ import errno
 import json
 import math
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from peft import LoraConfig
 from steerclear.config import dump_yaml, raise_all, to_tree
 from steerclear.data.prepare import PreparedData, prepare_data
 from steerclear.data.templates import render_row
-from steerclear.errors import ConfigError, StorageError, did_you_mean, one_of
+from steerclear.errors import ConfigError, Log, StorageError, did_you_mean, one_of
 from steerclear.generation.weights import DTYPES, load_base, load_tokenizer
 from steerclear.recipe.train import Recipe
 from steerclear.records import Prompt, Row, write_text
@@ -30,10 +30,10 @@ from steerclear.store.runs import RunFolder, model_fingerprint, save_weights
 from steerclear.training.arguments import SteerClearConfig
 from steerclear.training.checkpoints import last_complete_checkpoint
 from steerclear.training.collapse_callback import CollapseGuard, check_alone, check_guard, check_penalty
-from steerclear.training.evaluation_callback import Along, EvaluateAlong
+from steerclear.training.evaluation_callback import EvalCallback, EvalStep
 from steerclear.training.kto import KTO, TRAINED_OBJECTIVES, KtoBaselineConfig, KtoBaselineTrainer
 from steerclear.training.ranks import by_first, launched_processes
-from steerclear.training.trackers import KeepMlflowRun, Teller, tracked, tracker_problems, trackers_in
+from steerclear.training.trackers import KeepMlflowRun, TrackerLogger, tracked, tracker_problems, trackers_in
 from steerclear.training.trainer import SteerClearTrainer
 
 ALGORITHM = 2
@@ -67,40 +67,39 @@ NO_EFFECT_ON_RESULTS = (
 )  # fmt: skip
 """Arguments that may change between a killed run and its continuation."""
 
-Say = Callable[[str], None]
 Arguments = SteerClearConfig | KtoBaselineConfig
 Trainer = SteerClearTrainer | KtoBaselineTrainer
 
 
-def train(recipe: Recipe, prompts: Sequence[Prompt], say: Say, along: Along | None = None) -> RunFolder:
+def train(recipe: Recipe, prompts: Sequence[Prompt], log: Log, eval_step: EvalStep | None = None) -> RunFolder:
     """Train as the recipe says, or continue, or do nothing where it is done.
 
     Args:
         prompts: the evaluation prompts, which must not be among the training rows.
-        say: gets one line about each thing the user should know.
-        along: evaluates the live model of a step into a folder, every ``evaluation.every_steps``.
+        log: gets one line about each thing the user should know.
+        eval_step: evaluates the live model of a step into a folder, every ``evaluation.every_steps``.
 
     Raises:
         SteerClearError: bad recipe, data or model, the folder holds another run, or the disk is full.
     """
     prepared, arguments = check_training(recipe, prompts)
     for message in prepared.messages:
-        say(message)
+        log(message)
     run = RunFolder(Path(recipe.output))
     record = by_first(lambda: run.claim(identity_of(recipe, prepared), dump_yaml(to_tree(recipe))))
     if "train" in record["stages"]:
-        say(f"{run.path}: already trained.")
+        log(f"{run.path}: already trained.")
         return run
     with _full_disk_explained(run.path), tracked(arguments, run.path):
         trainer = make_trainer(recipe, prepared, arguments)
         if isinstance(trainer, KtoBaselineTrainer):
-            say(str(trainer.weights))
+            log(str(trainer.weights))
         manifest = prepared.manifest | {"tokens": trainer.tokens_cut, "sampling": trainer.sampling_summary()}
         by_first(lambda: _describe(run, manifest, arguments))
-        guard = _watch(trainer, recipe, prepared, run, along, say)
+        guard = _watch(trainer, recipe, prepared, run, eval_step, log)
         checkpoint = by_first(lambda: last_complete_checkpoint(run.checkpoints, launched_processes()))
         if checkpoint:
-            say(f"continuing from {checkpoint.name}.")
+            log(f"continuing from {checkpoint.name}.")
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         if guard is not None:
             guard.restore(trainer.model)
@@ -187,18 +186,18 @@ def _finish(run: RunFolder, result: dict[str, Any]) -> None:
 
 
 def _watch(
-    trainer: Trainer, recipe: Recipe, prepared: PreparedData, run: RunFolder, along: Along | None, say: Say
+    trainer: Trainer, recipe: Recipe, prepared: PreparedData, run: RunFolder, eval_step: EvalStep | None, log: Log
 ) -> CollapseGuard | None:
     """Add what goes along with the training: trackers, evaluations, and the guard, which is returned if there is one."""
     guard = None
     if "mlflow" in trainer.args.report_to:
         trainer.add_callback(KeepMlflowRun(run.path))
     if recipe.guard is not None:  # first, so that what it undoes is not evaluated
-        guard = CollapseGuard(recipe.guard, prepared, trainer, run, recipe.data.template, say)
+        guard = CollapseGuard(recipe.guard, prepared, trainer, run, recipe.data.template, log)
         trainer.add_callback(guard)
-    if along is not None and recipe.evaluation.every_steps:
-        tokenizer, tell = trainer.processing_class, Teller.of(trainer).tell
-        trainer.add_callback(EvaluateAlong(recipe.evaluation.every_steps, run, along, tokenizer, say, tell))
+    if eval_step is not None and recipe.evaluation.every_steps:
+        tokenizer, tell = trainer.processing_class, TrackerLogger.of(trainer).tell
+        trainer.add_callback(EvalCallback(recipe.evaluation.every_steps, run, eval_step, tokenizer, log, tell))
     return guard
 
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from steerclear.errors import ConfigError
+from steerclear.errors import ConfigError, Log
 from steerclear.judges.base import HarmJudge, HarmScore, score_each
 from steerclear.judges.cache import CachedJudge
 from steerclear.judges.options import JudgeOptions, RefusalOptions
@@ -17,11 +16,9 @@ from steerclear.stats.judge_error import JudgeErrors
 RATED_AT_ONCE = 64
 """Answers that go to a rating judge together; what is finished is kept by so many."""
 
-Say = Callable[[str], None]
-
 
 @dataclass(frozen=True)
-class Panel:
+class Judges:
     """Who judges."""
 
     harm: HarmJudge | None
@@ -31,7 +28,7 @@ class Panel:
     refusal: RefusalJudge | None
     errors: JudgeErrors | None = None
     """What the harm judge gets wrong on labelled rows. None: not measured."""
-    under_attack: Panel | None = None
+    under_attack: Judges | None = None
     """Who judges answers under attack. None: these."""
 
 
@@ -40,7 +37,7 @@ def cache_folder(options: EvaluationOptions, output: str) -> Path:
     return Path(options.judge_cache) if options.judge_cache else Path(output) / "judge-cache"
 
 
-def open_panel(options: EvaluationOptions, cache: Path, say: Say) -> Panel:
+def open_judges(options: EvaluationOptions, cache: Path, log: Log) -> Judges:
     """Open the judges; what is fitted on first use is fitted now.
 
     Args:
@@ -50,19 +47,19 @@ def open_panel(options: EvaluationOptions, cache: Path, say: Say) -> Panel:
         SteerClearError: a judge's file, model or key is missing.
     """
     if not options.judge.kinds():
-        say("no harm judge (evaluation.judge): every answer will be unscored.")
-    harm = CachedJudge(harm_judge(options.judge, say), cache) if options.judge.kinds() else None
-    others = [harm_judge(other, say) for other in options.second_opinions]
+        log("no harm judge (evaluation.judge): every answer will be unscored.")
+    harm = CachedJudge(harm_judge(options.judge, log), cache) if options.judge.kinds() else None
+    others = [harm_judge(other, log) for other in options.second_opinions]
     labelled = options.judge.labelled
-    return Panel(
+    return Judges(
         harm=harm,
         errors=errors_on(harm, Path(labelled)) if harm is not None and labelled is not None else None,
         second_opinions=[CachedJudge(judge, cache) for judge in others],
-        refusal=refusal_judge(options.refusal, say) if options.refusal is not None else None,
+        refusal=refusal_judge(options.refusal, log) if options.refusal is not None else None,
     )
 
 
-def harm_judge(options: JudgeOptions, say: Say) -> HarmJudge:
+def harm_judge(options: JudgeOptions, log: Log) -> HarmJudge:
     """Return the judge that the options name."""
     if options.reward is not None:
         from steerclear.judges.reward import RewardJudge
@@ -78,14 +75,14 @@ def harm_judge(options: JudgeOptions, say: Say) -> HarmJudge:
 
         return ModerationJudge(Endpoint(options.moderation.endpoint), options.moderation.text)
     if options.rating is not None:
-        from steerclear.generation.chat import JUDGE, replies_of, role_identity
+        from steerclear.generation.chat import JUDGE, chat_model_identity, replies_of
         from steerclear.judges.rating import RatingJudge
 
-        return RatingJudge(replies_of(options.rating, JUDGE), role_identity(options.rating), RATED_AT_ONCE)
-    return _classifier(options, say)
+        return RatingJudge(replies_of(options.rating, JUDGE), chat_model_identity(options.rating), RATED_AT_ONCE)
+    return _classifier(options, log)
 
 
-def _classifier(options: JudgeOptions, say: Say) -> HarmJudge:
+def _classifier(options: JudgeOptions, log: Log) -> HarmJudge:
     from steerclear.judges import classifier
 
     file = Path(str(options.classifier))
@@ -95,13 +92,13 @@ def _classifier(options: JudgeOptions, say: Say) -> HarmJudge:
                 f"evaluation.judge.classifier: {file} does not exist. Fit one with 'steerclear judge fit ROWS --output {file}', "
                 "or set evaluation.judge.fit_on."
             )
-        say(f"fitting the harm judge on {options.fit_on} ...")
+        log(f"fitting the harm judge on {options.fit_on} ...")
         classifier.fit(classifier.read_rows(Path(options.fit_on))).save(file)
     judge = classifier.ClassifierJudge.load(file)
     fit_on = Path(options.fit_on) if options.fit_on is not None else file
     rows = classifier.read_rows(fit_on) if fit_on != file and fit_on.is_file() else None
     if rows is not None and judge.identity["rows_sha256"] != classifier.rows_hash(rows):
-        say(f"note: {file} was fitted on other rows than {fit_on} has now. Remove it to fit it again.")
+        log(f"note: {file} was fitted on other rows than {fit_on} has now. Remove it to fit it again.")
     return judge
 
 
@@ -124,12 +121,12 @@ def errors_on(judge: HarmJudge, labelled: Path) -> JudgeErrors:
     )
 
 
-def refusal_judge(options: RefusalOptions, say: Say) -> RefusalJudge:
+def refusal_judge(options: RefusalOptions, log: Log) -> RefusalJudge:
     """Return the fitted detector of refusals, fitted first where its file does not exist yet."""
     from steerclear.judges import refusal_model
 
     file = Path(options.model)
     if not file.exists() and options.fit_on is not None:
-        say(f"fitting the detector of refusals on {options.fit_on} ...")
+        log(f"fitting the detector of refusals on {options.fit_on} ...")
         refusal_model.fit(refusal_model.read_rows(Path(options.fit_on))).save(file)
     return refusal_model.RefusalModel.load(file)

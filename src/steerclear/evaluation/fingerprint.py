@@ -8,16 +8,16 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from steerclear.attacks.attacking import attacks_contents
+from steerclear.attacks.attacking import attack_fingerprints
 from steerclear.evaluation.evaluate import evaluation_prompts
-from steerclear.generation.chat import role_identity
+from steerclear.generation.chat import chat_model_identity
 from steerclear.judges.options import JudgeOptions
 from steerclear.recipe.train import EvaluationOptions, Recipe
 from steerclear.records import Prompt, sha256_of, sha256_of_file
 from steerclear.store.runs import model_fingerprint
 
 
-def evaluation_contents(recipe: Recipe, prompts: Sequence[Prompt] | None = None) -> dict[str, Any]:
+def evaluation_fingerprint(recipe: Recipe, prompts: Sequence[Prompt] | None = None) -> dict[str, Any]:
     """Return hashes of what a recipe's evaluation reads.
 
     ``{"prompts": {suite: hash}, "judges": hash}``, and ``{"attacks": {attack: hash}}`` where there are any.
@@ -36,7 +36,7 @@ def evaluation_contents(recipe: Recipe, prompts: Sequence[Prompt] | None = None)
     attacks = recipe.evaluation.attacks
     return {
         "prompts": {name: sha256_of(asked) for name, asked in suites.items()},
-        **({} if attacks is None else {"attacks": attacks_contents(attacks)}),
+        **({} if attacks is None else {"attacks": attack_fingerprints(attacks)}),
         "judges": sha256_of(_judges(recipe.evaluation)),
     }
 
@@ -56,7 +56,7 @@ def _judge(options: JudgeOptions) -> list[Any]:
         options.classifier and _fitted(options.classifier, options.fit_on),
         options.reward and model_fingerprint(options.reward.model),
         options.guard and model_fingerprint(options.guard.model),
-        options.rating and role_identity(options.rating),
+        options.rating and chat_model_identity(options.rating),
         options.labelled and sha256_of_file(Path(options.labelled)),
     ]
 
