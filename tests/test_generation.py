@@ -325,7 +325,8 @@ def test_a_killed_process_is_continued(run: Any, model: Any, tokenizer: Any, tmp
     script = textwrap.dedent("""
         import json, sys, time
         from pathlib import Path
-        import steerclear.generation as g
+        from steerclear.generation import answers as g
+        from steerclear.generation.options import GenerationOptions
         from steerclear.generation.weights import load_model
         from steerclear.records import JsonlAppender, Prompt
         folder = Path(sys.argv[1])
@@ -333,7 +334,7 @@ def test_a_killed_process_is_continued(run: Any, model: Any, tokenizer: Any, tmp
         append = JsonlAppender.append
         JsonlAppender.append = lambda self, *records: (append(self, *records), time.sleep(0.5))
         model, tokenizer = load_model(str(folder / "model"), device="cpu")
-        options = g.GenerationOptions(max_new_tokens=12, temperature=0.9, top_p=0.95, top_k=50, seed=3, batch_size=2)
+        options = GenerationOptions(max_new_tokens=12, temperature=0.9, top_p=0.95, top_k=50, seed=3, batch_size=2)
         g.generate(model, tokenizer, prompts, [p.prompt for p in prompts], options, folder / "g.jsonl", model_id="tiny")
     """)
     path = tmp_path / "g.jsonl"

@@ -196,14 +196,16 @@ HERD = textwrap.dedent("""
     import json, os, random, signal, sys, time
     from pathlib import Path
     import torch
-    import steerclear.generation as g
+    from steerclear.generation import parts as g
+    from steerclear.generation.answers import generate
+    from steerclear.generation.options import GenerationOptions
     from steerclear.generation.weights import load_model
     from steerclear.records import JsonlAppender, Prompt
 
     torch.set_num_threads(1)
     here = Path(sys.argv[1])
     prompts = [Prompt(**p) for p in json.loads((here / "prompts.json").read_text())]
-    options = g.GenerationOptions(max_new_tokens=12, temperature=1.0, seed=5, batch_size=3)
+    options = GenerationOptions(max_new_tokens=12, temperature=1.0, seed=5, batch_size=3)
     run = {"model_id": "tiny", "part_size": 7}
     asked = prompts, [p.prompt for p in prompts], options
     model, tokenizer = load_model(str(here / "model"), device="cpu")
@@ -216,7 +218,7 @@ HERD = textwrap.dedent("""
     def answer(prompts, rendered, path):
         with (here / f"{path.parent.name}.asked").open("a") as out:
             out.write(f"{os.getpid()} {path.name}\\n")
-        return g.generate(model, tokenizer, prompts, rendered, options, path, model_id="tiny", progress=False)
+        return generate(model, tokenizer, prompts, rendered, options, path, model_id="tiny", progress=False)
 
     def start(folder, slow):
         process = os.fork()
