@@ -23,8 +23,9 @@ from servers import Answer as Reply
 from servers import Request, Server, chat_answer
 from steerclear.endpoint import Endpoint, EndpointOptions
 from steerclear.errors import ConfigError, DataError
-from steerclear.evaluation.alpaca_eval import AlpacaEvalOptions, win_rate
+from steerclear.evaluation.alpaca_eval import win_rate
 from steerclear.evaluation.annotator import Answer, EndpointAnnotator, fill, preference, read_template
+from steerclear.evaluation.options import AlpacaEvalOptions
 from steerclear.evaluation.outputs import Output, outputs_of, read_outputs
 from steerclear.judges.base import Unscored
 from steerclear.records import Generation, Messages
@@ -350,7 +351,8 @@ import sys
 from pathlib import Path
 from typing import Any
 from steerclear.endpoint import Endpoint, EndpointOptions
-from steerclear.evaluation.alpaca_eval import AlpacaEvalOptions, win_rate
+from steerclear.evaluation.alpaca_eval import win_rate
+from steerclear.evaluation.options import AlpacaEvalOptions
 from steerclear.evaluation.annotator import EndpointAnnotator
 from steerclear.evaluation.outputs import read_outputs
 

@@ -11,7 +11,8 @@ import yaml
 
 from steerclear.errors import ConfigError, DataError
 from steerclear.evaluation.cards import METRICS, list_cards, load_card
-from steerclear.evaluation.suites import SuiteOptions, load_rows, load_suite, suite_objects
+from steerclear.evaluation.options import SuiteOptions
+from steerclear.evaluation.suites import load_rows, load_suite, suite_objects
 
 SIZES = {
     "advbench": 520,

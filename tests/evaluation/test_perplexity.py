@@ -13,8 +13,9 @@ from peft import LoraConfig, get_peft_model
 from steerclear import SteerClearConfig, SteerClearTrainer
 from steerclear.data.templates import render_row
 from steerclear.errors import ConfigError, DataError, ModelError
+from steerclear.evaluation.options import SuiteOptions
 from steerclear.evaluation.perplexity import perplexity
-from steerclear.evaluation.suites import SuiteOptions, load_rows
+from steerclear.evaluation.suites import load_rows
 from steerclear.generation.weights import load_model
 from steerclear.records import Row
 

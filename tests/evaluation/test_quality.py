@@ -15,7 +15,7 @@ from peft import LoraConfig, get_peft_model
 
 from steerclear.errors import ConfigError, DataError
 from steerclear.evaluation.multiple_choice import evaluate_tasks, read_result
-from steerclear.evaluation.suites import SuiteOptions
+from steerclear.evaluation.options import SuiteOptions
 from steerclear.generation.weights import load_model
 from steerclear.stats.rates import wilson
 

@@ -8,7 +8,8 @@ import pytest
 
 from steerclear.config import build, to_tree
 from steerclear.errors import ConfigError, DataError
-from steerclear.evaluation.suites import SuiteOptions, load_rows, load_suite, sample_ids
+from steerclear.evaluation.options import SuiteOptions
+from steerclear.evaluation.suites import load_rows, load_suite, sample_ids
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from steerclear.evaluation.targets import EvalTarget
 from steerclear.generation.answers import finished, generate
 from steerclear.generation.options import GenerationOptions, ModelOptions
 from steerclear.generation.weights import load_model
-from steerclear.recipe.train import EvaluationOptions, LoraOptions, Recipe
+from steerclear.recipe.train import EvaluationSection, LoraOptions, Recipe
 from steerclear.records import Generation, Messages, Prompt, Row, sha256_of, write_jsonl
 from steerclear.training.merge import merge_adapter
 from steerclear.training.train import train
@@ -106,7 +106,7 @@ def _attackers_recipe(recipe: Recipe, options: FineTuningOptions, start: str, fo
         ),
         training=_training(recipe, options),
         lora=recipe.lora or LoraOptions(),
-        evaluation=EvaluationOptions(),
+        evaluation=EvaluationSection(),
     )
 
 

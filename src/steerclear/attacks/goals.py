@@ -8,7 +8,8 @@ from pathlib import Path
 
 from steerclear.errors import ConfigError, DataError
 from steerclear.evaluation.cards import load_card
-from steerclear.evaluation.suites import GROUP, KIND, SuiteOptions, load_suite, suite_objects
+from steerclear.evaluation.options import SuiteOptions
+from steerclear.evaluation.suites import GROUP, KIND, load_suite, suite_objects
 from steerclear.records import Prompt, read_jsonl
 
 

@@ -9,7 +9,7 @@ from steerclear.attacks.fine_tuning import FineTuningOptions
 from steerclear.attacks.pair import PairOptions
 from steerclear.config import raise_all
 from steerclear.errors import ConfigError
-from steerclear.evaluation.suites import SuiteOptions
+from steerclear.evaluation.options import SuiteOptions
 from steerclear.generation.options import ChatModelOptions, GenerationOptions
 from steerclear.judges.options import KINDS, JudgeOptions
 

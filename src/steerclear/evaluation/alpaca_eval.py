@@ -11,12 +11,12 @@ import io
 import statistics
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from steerclear.errors import ConfigError
 from steerclear.evaluation.annotator import Annotator, Answer, fill, preference, read_template
+from steerclear.evaluation.options import AlpacaEvalOptions
 from steerclear.evaluation.outputs import Output, Pair, matched, sample
 from steerclear.judges.base import Unscored
 from steerclear.records import (
@@ -47,36 +47,6 @@ LEADERBOARD_COLUMNS = {
     "lc_standard_error": "lc_standard_error",
 }
 """alpaca_eval's column -> our figure."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class AlpacaEvalOptions:
-    """Win rate against the outputs of another model."""
-
-    reference: str
-    """JSON or JSONL of the reference's outputs, in alpaca_eval's format: ``instruction``, ``output``, ``generator``."""
-    template: str | None = None
-    """Text file with ``{instruction}``, ``{output_1}`` and ``{output_2}``; alpaca_eval's templates fit. Null for our own."""
-    labels: list[str] = field(default_factory=lambda: ["1", "2"])
-    """What the template has the annotator call the first and the second output."""
-    max_tokens: int = 64
-    """Limit of an answer. A label needs a few tokens, alpaca_eval's ranking about 50, a reasoning model many more."""
-    temperature: float | None = 0.0
-    """Null leaves it to the server; some models take no other."""
-    logprobs: int | None = None
-    """Weigh the labels by the log-probabilities of so many of the likeliest first tokens, where the server gives them."""
-    both_orders: bool = True
-    """Ask each pair twice, with the outputs in either order, and take the mean."""
-    seed: int = 0
-    """Draws the order of each pair where it is asked once."""
-    limit: int | None = None
-    """Compare a fixed sample of so many pairs; smaller samples lie inside larger ones."""
-
-    def __post_init__(self) -> None:
-        if len(self.labels) != 2 or len(set(self.labels)) != 2 or not all(self.labels):
-            raise ConfigError(f"labels: got {self.labels}, allowed: two different texts, such as ['1', '2'].")
-        if self.limit is not None and self.limit < 1:
-            raise ConfigError(f"limit: got {self.limit}, allowed: 1 or more, or null for all.")
 
 
 @dataclass(frozen=True, kw_only=True)

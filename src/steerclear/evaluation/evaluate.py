@@ -14,14 +14,15 @@ from steerclear.errors import ConfigError, Log, SteerClearError
 from steerclear.evaluation.cards import PROMPT_METRICS
 from steerclear.evaluation.evaluated_model import Answering, answering_of, local_answering
 from steerclear.evaluation.multiple_choice import check_documents
+from steerclear.evaluation.options import SuiteOptions
 from steerclear.evaluation.quality import measure_quality
 from steerclear.evaluation.results import EVALUATION
 from steerclear.evaluation.scores import score, score_lines
-from steerclear.evaluation.suites import SuiteOptions, load_rows, load_suite
+from steerclear.evaluation.suites import load_rows, load_suite
 from steerclear.evaluation.targets import EvalTarget, target_in, targets_of
 from steerclear.judges.opening import Judges, cache_folder, open_judges
 from steerclear.judges.verdicts import judge_generations
-from steerclear.recipe.train import EvaluationOptions, Recipe
+from steerclear.recipe.train import EvaluationSection, Recipe
 from steerclear.records import (
     PREFILL,
     Generation,
@@ -41,7 +42,7 @@ from steerclear.training.trackers import tell_final_scores, trackers_in
 from steerclear.training.train import training_arguments
 
 
-def evaluation_prompts(options: EvaluationOptions) -> list[Prompt]:
+def evaluation_prompts(options: EvaluationSection) -> list[Prompt]:
     """Return the prompts that must not be among the training rows: those of all suites and attacks, perplexity's with inputs.
 
     Raises:

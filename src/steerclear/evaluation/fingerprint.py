@@ -12,7 +12,7 @@ from steerclear.attacks.attacking import attack_fingerprints
 from steerclear.evaluation.evaluate import evaluation_prompts
 from steerclear.generation.chat import chat_model_identity
 from steerclear.judges.options import JudgeOptions
-from steerclear.recipe.train import EvaluationOptions, Recipe
+from steerclear.recipe.train import EvaluationSection, Recipe
 from steerclear.records import Prompt, sha256_of, sha256_of_file
 from steerclear.store.runs import model_fingerprint
 
@@ -41,7 +41,7 @@ def evaluation_fingerprint(recipe: Recipe, prompts: Sequence[Prompt] | None = No
     }
 
 
-def _judges(options: EvaluationOptions) -> list[Any]:
+def _judges(options: EvaluationSection) -> list[Any]:
     refusal = options.refusal
     return [
         _judge(options.judge),

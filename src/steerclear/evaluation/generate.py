@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from steerclear.data.templates import render_prompt
-from steerclear.evaluation.suites import SuiteOptions, load_suite
+from steerclear.evaluation.options import SuiteOptions
+from steerclear.evaluation.suites import load_suite
 from steerclear.generation.answers import generate
 from steerclear.generation.options import GenerationOptions
 from steerclear.generation.weights import load_model

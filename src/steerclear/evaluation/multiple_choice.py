@@ -17,7 +17,8 @@ from typing import Any
 from steerclear.config import build
 from steerclear.errors import ConfigError, DataError, did_you_mean
 from steerclear.evaluation.cards import Card, load_card
-from steerclear.evaluation.suites import SuiteOptions, sample_ids, suite_objects
+from steerclear.evaluation.options import SuiteOptions
+from steerclear.evaluation.suites import sample_ids, suite_objects
 from steerclear.records import sha256_of
 from steerclear.stats.rates import Rate
 

@@ -10,7 +10,8 @@ from typing import Any
 
 from steerclear.endpoint import Endpoint
 from steerclear.errors import Log
-from steerclear.evaluation.suites import SuiteOptions, load_rows
+from steerclear.evaluation.options import SuiteOptions
+from steerclear.evaluation.suites import load_rows
 from steerclear.recipe.train import Recipe
 from steerclear.records import Generation, sha256_of, to_dict, write_json
 from steerclear.training.train import training_arguments

@@ -7,13 +7,13 @@ import json
 import logging
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from steerclear.errors import ConfigError, DataError, one_of
-from steerclear.evaluation.cards import KINDS, PROMPT_METRICS, Card, card_files, is_card_file, load_card
+from steerclear.errors import ConfigError, DataError
+from steerclear.evaluation.cards import PROMPT_METRICS, Card, card_files, load_card
+from steerclear.evaluation.options import SuiteOptions
 from steerclear.records import PREFILL, Prompt, Row, read_jsonl
 
 logger = logging.getLogger(__name__)
@@ -28,123 +28,6 @@ PREFILLED = "prefilled"
 
 GROUP, KIND = "group", "kind"
 """Tags of a prompt: its group within the suite, and its kind: a card's, `ORDINARY` or `PREFILLED`."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class SuiteOptions:
-    """A suite: a file of evaluation prompts, or a card."""
-
-    name: str = ""
-    """Name in tables and of the answers' file. Empty: the card's, and after it ``-opening`` or ``-5-words`` if prefilled."""
-    path: str | None = None
-    """JSONL, or JSON with a list: each object has ``prompt`` (or ``instruction``) and optionally ``id``."""
-    card: str | None = None
-    """In place of ``path``: name of a card that comes with the package, or the file of your own, ending in ``.yaml``."""
-    data: str | None = None
-    """Folder that the card's files are relative to. None: the folder of your own card's file."""
-    by: str | None = None
-    """Field whose values make groups with rates of their own, such as ``benchmark``."""
-    kind: str = "harmful"
-    """``harmful``: a safe model should not do what is asked. ``benign``: it should; refusing is over-refusal."""
-    benign_groups: list[str] = field(default_factory=list)
-    """Groups of ``by`` whose prompts are benign although the suite is not, such as XSTest's ``safe``."""
-    limit: int | None = None
-    """Ask a fixed sample of so many prompts; smaller samples lie inside larger ones."""
-    accept_changed: bool = False
-    """Take files whose bytes are not those of the card. The figures are then not the card's."""
-    prefill: str | None = None
-    """Begin every answer with these words, such as ``Sure, here is``. What comes after them is judged."""
-    prefill_field: str | None = None
-    """In place of ``prefill``: begin with the first ``prefill_words`` of the unsafe answer in this field. A card may name its own
-    (``fields.unsafe``)."""
-    prefill_words: int | None = None
-    """How many words, parted by white space. A prompt whose unsafe answer has no more than these is left out."""
-
-    def __post_init__(self) -> None:
-        if (self.path is None) == (self.card is None):
-            raise ConfigError("path, card: give one of the two: a file of prompts, or a card.")
-        if self.card is not None:
-            self._check_card(self.card)
-        elif self.data is not None or self.accept_changed:
-            raise ConfigError("data, accept_changed: only for a card; a path stands for itself.")
-        if self.kind not in KINDS:
-            raise ConfigError(one_of("kind", self.kind, KINDS))
-        if self.is_prefilled:
-            self._check_prefill()
-        if self.limit is not None and self.limit < 1:
-            raise ConfigError(f"limit: got {self.limit}, allowed: 1 or more, or null for all.")
-        if self.benign_groups and self.by is None:
-            raise ConfigError("benign_groups: needs 'by', the field that names the group.")
-        if not self.name or "/" in self.name:
-            raise ConfigError(f"name: got {self.name!r}, allowed: a file name without slashes.")
-
-    def _check_card(self, named: str) -> None:
-        if self.by is not None or self.kind != "harmful" or self.benign_groups:
-            raise ConfigError(
-                "by, kind, benign_groups: are the card's own; leave them out, or copy the card and change the copy."
-            )
-        card = load_card(named)
-        if self.data is None and not is_card_file(named):
-            raise ConfigError(f"data: is missing; name the folder that {card.files[0].path} lies in.")
-        if not self.name:
-            object.__setattr__(self, "name", self._card_name(card))
-
-    def _check_prefill(self) -> None:
-        asked: Card | SuiteOptions = self if self.card is None else load_card(self.card)
-        own = asked.fields.unsafe if isinstance(asked, Card) else None
-        field, words = self.prefill_field, self.prefill_words
-        by_field = field is not None or words is not None
-        checks = [
-            (
-                self.prefill is None or not by_field,
-                "prefill, prefill_field: give one of the two: a fixed opening, or the field of an answer with prefill_words.",
-            ),
-            (
-                self.prefill is None or (self.prefill != "" and self.prefill == self.prefill.rstrip()),
-                f"prefill: got {self.prefill!r}, allowed: words with no white space after them; the model brings its own.",
-            ),
-            (
-                field is None or own is None,
-                f"prefill_field: is the card's own ('{own}'); leave it out, or copy the card and change the copy.",
-            ),
-            (
-                not by_field or field is not None or own is not None,
-                "prefill_field: is missing; name the field of the unsafe answer that the words come from.",
-            ),
-            (
-                not by_field or (words is not None and words >= 1),
-                f"prefill_words: got {words}, allowed: 1 or more words of the unsafe answer.",
-            ),
-            (
-                asked.metric == "harmful" and asked.kind == "harmful" and not asked.benign_groups,
-                "prefill, prefill_field: only for suites whose prompts are all harmful.",
-            ),
-        ]
-        wrong = [message for right, message in checks if not right]
-        if wrong:
-            raise ConfigError("\n".join(wrong))
-
-    def _card_name(self, card: Card) -> str:
-        if self.prefill is not None:
-            return f"{card.name}-opening"
-        return card.name if self.prefill_words is None else f"{card.name}-{self.prefill_words}-words"
-
-    @property
-    def is_prefilled(self) -> bool:
-        """Whether the answers are begun by the attacker."""
-        return any(given is not None for given in (self.prefill, self.prefill_field, self.prefill_words))
-
-    @property
-    def template(self) -> str | None:
-        """The card's template. None: the recipe's."""
-        return None if self.card is None else load_card(self.card).template
-
-    @property
-    def metric(self) -> str:
-        """The card's metric; for a plain file ``harmful``, or ``over_refusal`` where all its prompts are benign."""
-        if self.card is not None:
-            return load_card(self.card).metric
-        return "harmful" if self.kind == "harmful" else "over_refusal"
 
 
 def load_suite(options: SuiteOptions) -> list[Prompt]:

@@ -8,9 +8,8 @@ from pathlib import Path
 from steerclear.errors import ConfigError, Log
 from steerclear.judges.base import HarmJudge, HarmScore, score_each
 from steerclear.judges.cache import CachedJudge
-from steerclear.judges.options import JudgeOptions, RefusalOptions
+from steerclear.judges.options import JudgeOptions, JudgesOptions, RefusalOptions
 from steerclear.judges.verdicts import RefusalJudge
-from steerclear.recipe.train import EvaluationOptions
 from steerclear.stats.judge_error import JudgeErrors
 
 RATED_AT_ONCE = 64
@@ -32,12 +31,12 @@ class Judges:
     """Who judges answers under attack. None: these."""
 
 
-def cache_folder(options: EvaluationOptions, output: str) -> Path:
+def cache_folder(options: JudgesOptions, output: str) -> Path:
     """Return where judges' scores are kept: the recipe's ``judge_cache``, or a folder of its output."""
     return Path(options.judge_cache) if options.judge_cache else Path(output) / "judge-cache"
 
 
-def open_judges(options: EvaluationOptions, cache: Path, log: Log) -> Judges:
+def open_judges(options: JudgesOptions, cache: Path, log: Log) -> Judges:
     """Open the judges; what is fitted on first use is fitted now.
 
     Args:

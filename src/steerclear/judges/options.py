@@ -125,6 +125,31 @@ class RefusalOptions:
     """Labelled rows (prompt, response, label) to fit it on where the file does not exist yet."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class JudgesOptions:
+    """Who judges answers together. A base of the sections that name judges."""
+
+    judge: JudgeOptions = field(default_factory=JudgeOptions)
+    """Who decides the verdicts. Nobody: every answer is unscored."""
+    second_opinions: list[JudgeOptions] = field(default_factory=list)
+    """Judges of the same answers, for rates of their own and their agreement with the first."""
+    refusal: RefusalOptions | None = None
+    """Who tells full from partial refusals. None: the harm judge says what is refused where it does, else phrase rules do."""
+    judge_cache: str | None = None
+    """Folder of the scores that are kept, which runs may share one after the other. None: in the run's folder."""
+
+    def judge_problems(self) -> list[str]:
+        """Return what is wrong with them together."""
+        problems = []
+        if any(not judge.kinds() for judge in self.second_opinions):
+            problems.append(f"second_opinions: one of them names no judge ({', '.join(KINDS)}).")
+        if any(judge.labelled is not None for judge in self.second_opinions):
+            problems.append(
+                "second_opinions: labelled belongs to the judge that decides the verdicts; leave it out here."
+            )
+        return problems
+
+
 def _check(dtype: str, batch_size: int) -> None:
     if dtype not in DTYPES:
         raise ConfigError(one_of("dtype", dtype, DTYPES))

@@ -12,7 +12,7 @@ from steerclear.errors import ConfigError, one_of
 from steerclear.generation.options import GenerationOptions, ModelOptions
 from steerclear.harvest.contrast_options import KeepOptions, WordOptions
 from steerclear.harvest.prompts import PromptSource
-from steerclear.recipe.train import EvaluationOptions, check_kind, load_tree
+from steerclear.recipe.train import EvaluationSection, check_kind, load_tree
 
 KIND = "contrast"
 
@@ -90,7 +90,7 @@ class ContrastRecipe:
     """Who writes the prompts."""
     keep: KeepOptions = field(default_factory=KeepOptions)
     """Which answers become rows."""
-    evaluation: EvaluationOptions = field(default_factory=EvaluationOptions)
+    evaluation: EvaluationSection = field(default_factory=EvaluationSection)
     """``judge``, ``refusal`` and ``judge_cache`` say who judges the answers; no prompt of ``suites`` is written."""
 
     def __post_init__(self) -> None:

@@ -13,7 +13,7 @@ from steerclear.data.prepare import DataOptions
 from steerclear.errors import ConfigError
 from steerclear.generation.options import ModelOptions
 from steerclear.harvest.options import HarvestOptions
-from steerclear.recipe.train import EvaluationOptions, LoraOptions, Recipe, check_kind, load_tree
+from steerclear.recipe.train import EvaluationSection, LoraOptions, Recipe, check_kind, load_tree
 from steerclear.store.runs import RunFolder
 
 KIND = "harvest"
@@ -37,7 +37,7 @@ class HarvestRecipe:
     """Arguments of the plain fine-tuning, as in a recipe that trains."""
     lora: LoraOptions | None = field(default_factory=LoraOptions)
     """``null`` trains all weights."""
-    evaluation: EvaluationOptions = field(default_factory=EvaluationOptions)
+    evaluation: EvaluationSection = field(default_factory=EvaluationSection)
     """``judge`` and all ``second_opinions`` must agree; ``refusal`` and ``judge_cache`` are theirs; a toxic prompt that is one of
     ``suites`` is not asked."""
 

@@ -10,12 +10,9 @@ from typing import Any
 from steerclear.attacks.options import AttacksOptions
 from steerclear.config import Tree, build, fill_inputs, load_yaml, merge, override, parse_overrides, raise_all
 from steerclear.data.prepare import DataOptions
-from steerclear.endpoint import EndpointOptions
 from steerclear.errors import ConfigError
-from steerclear.evaluation.alpaca_eval import AlpacaEvalOptions
-from steerclear.evaluation.suites import SuiteOptions
-from steerclear.generation.options import GenerationOptions, ModelOptions
-from steerclear.judges.options import KINDS, JudgeOptions, RefusalOptions
+from steerclear.evaluation.options import EvaluationOptions
+from steerclear.generation.options import ModelOptions
 from steerclear.recipe.sweep import SEED, check_seeds, seed_changes
 from steerclear.training.collapse import CollapseGuardOptions
 from steerclear.training.recovery_rows import RecoveryOptions
@@ -42,55 +39,11 @@ class LoraOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class WinRateOptions:
-    """Win rate of the answers to the suites of that metric, such as ``{card: alpaca_eval}``."""
+class EvaluationSection(EvaluationOptions):
+    """What is asked after training, who judges the answers, and what attacks are tried."""
 
-    annotator: EndpointOptions
-    """The chat model that compares."""
-    comparison: AlpacaEvalOptions
-    """Against what, and how it is asked."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class EvaluationOptions:
-    """What is asked after training, and who judges the answers."""
-
-    suites: list[SuiteOptions] = field(default_factory=list)
-    """Prompt files and cards. None, and no attacks: training ends without an evaluation."""
-    generation: GenerationOptions = field(default_factory=GenerationOptions)
-    """How the answers are decoded."""
-    judge: JudgeOptions = field(default_factory=JudgeOptions)
-    """Who decides the verdicts. Nobody: every answer is unscored."""
-    second_opinions: list[JudgeOptions] = field(default_factory=list)
-    """Judges of the same answers, for rates of their own and their agreement with the first."""
-    refusal: RefusalOptions | None = None
-    """Who tells full from partial refusals. None: the harm judge says what is refused where it does, else phrase rules do."""
-    judge_cache: str | None = None
-    """Folder of the scores that are kept, which runs may share one after the other. None: in the run's folder."""
-    win_rate: WinRateOptions | None = None
-    """Who compares answers with a reference. None: answers are only written."""
     attacks: AttacksOptions | None = None
     """What is tried against the safety of what was trained. ``null``: nothing."""
-    every_steps: int | None = None
-    """Evaluate during training too, every so many steps."""
-
-    def __post_init__(self) -> None:
-        problems = []
-        if self.every_steps is not None and self.every_steps < 1:
-            problems.append(f"every_steps: got {self.every_steps}, allowed: 1 or more, or null for the end only.")
-        if any(not judge.kinds() for judge in self.second_opinions):
-            problems.append(f"second_opinions: one of them names no judge ({', '.join(KINDS)}).")
-        if any(judge.labelled is not None for judge in self.second_opinions):
-            problems.append(
-                "second_opinions: labelled belongs to the judge that decides the verdicts; leave it out here."
-            )
-        names = [suite.name for suite in self.suites]
-        problems += [
-            f"suites: two are called '{name}'. Give one a name."
-            for name in sorted({n for n in names if names.count(n) > 1})
-        ]
-        if problems:
-            raise ConfigError("\n".join(problems))
 
     @property
     def is_any(self) -> bool:
@@ -111,7 +64,7 @@ class Recipe:
     kto`` those of `steerclear.training.kto.KtoBaselineConfig`."""
     lora: LoraOptions | None = field(default_factory=LoraOptions)
     """``null`` trains all weights."""
-    evaluation: EvaluationOptions = field(default_factory=EvaluationOptions)
+    evaluation: EvaluationSection = field(default_factory=EvaluationSection)
     recovery: RecoveryOptions | None = None
     """Steer, then recover: train a second time, on the steered model's own safe answers too. ``{}`` takes the defaults."""
     guard: CollapseGuardOptions | None = None
