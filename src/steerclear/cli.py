@@ -105,19 +105,18 @@ def _main(
 def train(context: typer.Context) -> None:
     """Train a model, continue a killed training, and evaluate it where the recipe names suites."""
     _quiet_start()
-    from steerclear.evaluation.evaluate import eval_step_of, evaluate, evaluation_prompts
     from steerclear.evaluation.results import read_attacks
+    from steerclear.experiments.run import evaluate_run, train_run
     from steerclear.recipe.train import load_recipe
     from steerclear.report.comparison import RunScores
-    from steerclear.training.recovery import train_recipe
 
     recipe = load_recipe(context.args)
-    run = train_recipe(recipe, evaluation_prompts(recipe.evaluation), log, eval_step=eval_step_of(recipe, log))
+    run = train_run(recipe, log)
     if not part_ways():
         return
     log(f"trained: {run.path}")
     if recipe.evaluation.is_any:
-        scores = evaluate(recipe, log)
+        scores = evaluate_run(recipe, log)
         _print_scores(scores, str(run.path))
         _print_attacks([RunScores(name=run.path.name, scores=scores, attacks=read_attacks(run.path))])
 
@@ -140,10 +139,10 @@ def evaluate(
     Several models are also laid side by side in the run's folder: table.md, table.csv, differences.csv, index.html.
     """
     _quiet_start()
-    from steerclear.evaluation.evaluate import evaluate_all
     from steerclear.evaluation.requirements import check, parse
     from steerclear.evaluation.results import read_answers, read_attacks
     from steerclear.experiments.compare import write_comparison
+    from steerclear.experiments.run import evaluate_all
     from steerclear.recipe.train import load_recipe
     from steerclear.report.comparison import RunScores
 
@@ -513,7 +512,7 @@ def import_files(
 def contrast(context: typer.Context) -> None:
     """Make benign rows whose prompts only seem toxic: toxic words, harmless prompts with them, judged answers; or continue."""
     _quiet_start()
-    from steerclear.evaluation.evaluate import evaluation_prompts
+    from steerclear.experiments.run import evaluation_prompts
     from steerclear.harvest.contrast import contrast
     from steerclear.recipe.contrast import load_contrast_recipe
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from steerclear.data import examples_folder
-from steerclear.evaluation.evaluate import evaluation_prompts
+from steerclear.experiments.run import evaluation_prompts
 from steerclear.recipe.train import load_recipe, load_tree, variants_of
 from steerclear.training.train import train, training_arguments
 

@@ -17,8 +17,8 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from steerclear.errors import SteerClearError, StorageError
-from steerclear.evaluation.evaluate import evaluation_prompts
 from steerclear.experiments.doctor import diagnose
+from steerclear.experiments.run import evaluation_prompts
 from steerclear.recipe.train import load_recipe
 from steerclear.training.checkpoints import last_complete_checkpoint
 from steerclear.training.train import train

@@ -15,9 +15,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from steerclear.data.prepare import prepare_data
 from steerclear.errors import SteerClearError
-from steerclear.evaluation.evaluate import evaluation_prompts
 from steerclear.evaluation.perplexity import perplexity
 from steerclear.experiments.doctor import diagnose
+from steerclear.experiments.run import evaluation_prompts
 from steerclear.recipe.train import load_recipe
 from steerclear.training.train import identity_of, train
 

@@ -32,13 +32,13 @@ def attack_all(recipe: Recipe, checkpoints: Sequence[str], log: Log) -> tuple[li
         SteerClearError: no attack, a file is missing or wrong, nothing trained yet, or a judge cannot be opened.
     """
     check_attacks(recipe)
-    targets = targets_of(recipe, checkpoints)
+    targets = targets_of(recipe.model, Path(recipe.output), checkpoints)
     judges = attack_judges(recipe, log)
     attacked: list[RunScores] = []
     failed: dict[str, str] = {}
     for target in targets:
         try:
-            told = attack_model(recipe, target, answering_of(recipe, target), judges, log)
+            told = attack_model(recipe, target, answering_of(target.model), judges, log)
             attacked.append(RunScores(name=target.name, scores=score([]), attacks=told["attacks"]))
         except SteerClearError as error:
             log(f"{target.name} failed: {error}")

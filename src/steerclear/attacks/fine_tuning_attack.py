@@ -86,10 +86,10 @@ def answer_after_fine_tuning(
 
 def _start(target: EvalTarget, folder: Path) -> str:
     """Return the model that the attacker begins with, as one without an adapter."""
-    if target.adapter is None:
-        return target.path
+    if target.model.adapter is None:
+        return target.model.path
     if not folder.is_dir():  # it appears whole or not at all
-        merge_adapter(target.path, target.adapter, folder)
+        merge_adapter(target.model.path, target.model.adapter, folder)
     return str(folder)
 
 

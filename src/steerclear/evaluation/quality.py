@@ -10,46 +10,49 @@ from typing import Any
 
 from steerclear.endpoint import Endpoint
 from steerclear.errors import Log
-from steerclear.evaluation.options import SuiteOptions
+from steerclear.evaluation.evaluated_model import Answering
+from steerclear.evaluation.options import EvaluationOptions, SuiteOptions, WinRateOptions
 from steerclear.evaluation.suites import load_rows
-from steerclear.recipe.train import Recipe
 from steerclear.records import Generation, sha256_of, to_dict, write_json
-from steerclear.training.train import training_arguments
 
 
 def measure_quality(
-    recipe: Recipe,
-    weights: tuple[Any, Any] | None,
-    model_id: str,
+    model: Answering,
+    options: EvaluationOptions,
     answers: Mapping[str, Sequence[Generation]],
     folder: Path,
     log: Log,
+    *,
+    template: str,
+    max_length: int | None,
 ) -> dict[str, Any]:
     """Return suite -> figures, each ``{"metric": ..., ...}``, for the suites whose metric is not about single answers.
 
     Args:
-        weights: model and tokenizer. None leaves out what needs likelihoods, and says so.
+        model: one without weights leaves out what needs likelihoods, and says so.
         answers: suite -> the model's answers.
         folder: where results are kept.
+        template, max_length: of perplexity's rows, as for `steerclear.evaluation.perplexity.perplexity`.
     """
     by_metric: dict[str, list[SuiteOptions]] = {"multiple_choice": [], "perplexity": [], "win_rate": []}
-    for suite in recipe.evaluation.suites:
+    for suite in options.suites:
         if suite.metric in by_metric:
             by_metric[suite.metric].append(suite)
     likelihoods = by_metric["multiple_choice"] + by_metric["perplexity"]
-    if likelihoods and weights is None:
+    if likelihoods and model.weights is None:
         log(f"left out, as an endpoint gives no likelihoods: {', '.join(suite.name for suite in likelihoods)}.")
     figures: dict[str, Any] = {}
-    if weights is not None:
-        figures |= _choices(by_metric["multiple_choice"], weights, model_id, folder)
+    if model.weights is not None:
+        figures |= _choices(by_metric["multiple_choice"], model.weights, model.id, folder)
         for suite in by_metric["perplexity"]:
-            figures[suite.name] = _perplexity(recipe, suite, weights, model_id, folder / f"{suite.name}.json")
-    if by_metric["win_rate"] and recipe.evaluation.win_rate is None:
+            file, own = folder / f"{suite.name}.json", suite.template or template
+            figures[suite.name] = _perplexity(suite, model.weights, model.id, file, own, max_length)
+    if by_metric["win_rate"] and options.win_rate is None:
         names = ", ".join(suite.name for suite in by_metric["win_rate"])
         log(f"no win rate for {names}, whose answers are written only: evaluation.win_rate names no annotator.")
-    if recipe.evaluation.win_rate is not None:
+    if options.win_rate is not None:
         for suite in by_metric["win_rate"]:
-            figures[suite.name] = _win_rate(recipe, answers[suite.name], model_id, folder / suite.name)
+            figures[suite.name] = _win_rate(options.win_rate, answers[suite.name], model.id, folder / suite.name)
     return figures
 
 
@@ -81,12 +84,11 @@ def _choices(suites: Sequence[SuiteOptions], weights: tuple[Any, Any], model_id:
 
 
 def _perplexity(
-    recipe: Recipe, suite: SuiteOptions, weights: tuple[Any, Any], model_id: str, file: Path
+    suite: SuiteOptions, weights: tuple[Any, Any], model_id: str, file: Path, template: str, max_length: int | None
 ) -> dict[str, Any]:
     from steerclear.evaluation.perplexity import perplexity
 
     rows = load_rows(suite)
-    max_length, template = training_arguments(recipe).max_length, suite.template or recipe.data.template
     identity = sha256_of([model_id, template, max_length, [to_dict(row) for row in rows]])
     known = next(iter(_read([file])), {})
     if known.get("identity") == identity:
@@ -97,15 +99,14 @@ def _perplexity(
     return figures
 
 
-def _win_rate(recipe: Recipe, answers: Sequence[Generation], model_id: str, folder: Path) -> dict[str, Any]:
+def _win_rate(options: WinRateOptions, answers: Sequence[Generation], model_id: str, folder: Path) -> dict[str, Any]:
     from steerclear.evaluation.alpaca_eval import win_rate
     from steerclear.evaluation.annotator import EndpointAnnotator
     from steerclear.evaluation.outputs import outputs_of, read_outputs
 
-    assert recipe.evaluation.win_rate is not None
-    asked = recipe.evaluation.win_rate.comparison
+    asked = options.comparison
     annotator = EndpointAnnotator(
-        Endpoint(recipe.evaluation.win_rate.annotator),
+        Endpoint(options.annotator),
         max_tokens=asked.max_tokens,
         temperature=asked.temperature,
         logprobs=asked.logprobs,

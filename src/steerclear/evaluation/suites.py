@@ -6,6 +6,7 @@ import hashlib
 import json
 import logging
 import re
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Any
 from steerclear.errors import ConfigError, DataError
 from steerclear.evaluation.cards import PROMPT_METRICS, Card, card_files, load_card
 from steerclear.evaluation.options import SuiteOptions
-from steerclear.records import PREFILL, Prompt, Row, read_jsonl
+from steerclear.records import PREFILL, Prompt, Row, read_jsonl, sha256_of, to_dict, whole_prompt
 
 logger = logging.getLogger(__name__)
 
@@ -84,6 +85,29 @@ def load_rows(options: SuiteOptions) -> list[Row]:
         rows.append(Row(id=row_id, prompt=text, completion=response, label=True, source=place, input=given))
     chosen = sample_ids((row.id for row in rows), options.limit)
     return [row for row in rows if row.id in chosen]
+
+
+def held_out_prompts(suites: Iterable[SuiteOptions]) -> list[Prompt]:
+    """Return the prompts of suites that must not be among training rows: those to answer, and perplexity's with their inputs.
+
+    Raises:
+        SteerClearError: as `load_suite` and `load_rows`.
+    """
+    prompts = []
+    for suite in suites:
+        if suite.metric in PROMPT_METRICS:
+            prompts += load_suite(suite)
+        elif suite.metric == "perplexity":
+            prompts += [Prompt(id=row.id, suite=suite.name, prompt=whole_prompt(row)) for row in load_rows(suite)]
+    return prompts
+
+
+def prompt_hashes(prompts: Iterable[Prompt]) -> dict[str, str]:
+    """Return for each suite a hash of what is asked."""
+    suites: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for prompt in prompts:
+        suites[prompt.suite].append(to_dict(prompt))
+    return {name: sha256_of(asked) for name, asked in suites.items()}
 
 
 def _check_metric(card: Card, metrics: tuple[str, ...], what: str) -> None:

@@ -4,52 +4,52 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from steerclear.errors import ConfigError
 from steerclear.generation.options import ModelOptions
-from steerclear.recipe.train import Recipe
-from steerclear.store.runs import RunFolder, model_identity
+from steerclear.store.runs import RunFolder
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class EvalTarget:
     """A model with the folder of its results."""
 
     name: str
-    path: str
-    """Folder or Hub name of the model."""
-    adapter: str | None
+    model: ModelOptions
     folder: Path
 
 
-def targets_of(recipe: Recipe, checkpoints: Sequence[str]) -> list[EvalTarget]:
+def targets_of(model: ModelOptions, output: Path, checkpoints: Sequence[str]) -> list[EvalTarget]:
     """Return what ``--checkpoint`` names: ``final``, ``base``, a folder, or ``NAME=FOLDER``.
+
+    Args:
+        model: the base, or the served model.
+        output: the run's folder, which all results land in.
 
     Raises:
         ConfigError: nothing was trained yet, or two have one name.
     """
-    targets = [target_of(recipe, checkpoint) for checkpoint in checkpoints]
+    targets = [target_of(model, output, checkpoint) for checkpoint in checkpoints]
     twice = [name for name, count in Counter(target.name for target in targets).items() if count > 1]
     if twice:
         raise ConfigError(f"checkpoint: two are called '{twice[0]}'. Name them: --checkpoint NAME=FOLDER.")
     return targets
 
 
-def target_of(recipe: Recipe, checkpoint: str) -> EvalTarget:
-    """Return one of them. A folder is an adapter for the recipe's model where it has an ``adapter_config.json``, else a model."""
-    run = RunFolder(Path(recipe.output))
-    if recipe.model.endpoint is not None:
+def target_of(model: ModelOptions, output: Path, checkpoint: str) -> EvalTarget:
+    """Return one of them; arguments and errors as for `targets_of`."""
+    if model.endpoint is not None:
         if checkpoint != "final":
             raise ConfigError(f"checkpoint: got '{checkpoint}', but model.endpoint serves one model. Leave it out.")
-        return EvalTarget("endpoint", recipe.model.endpoint.model, None, run.path)
+        return EvalTarget(name="endpoint", model=model, folder=output)
     if checkpoint == "base":
-        return EvalTarget("base", recipe.model.path, None, run.path / "base")
+        return EvalTarget(name="base", model=replace(model, adapter=None), folder=output / "base")
     if checkpoint == "final":
-        return _trained(recipe, run)
+        return EvalTarget(name="final", model=_trained(model, RunFolder(output)), folder=output)
     name, folder = _named(checkpoint)
-    return target_in(recipe, folder, run.path / f"of-{name}", name)
+    return EvalTarget(name=name, model=model_in(model, folder), folder=output / f"of-{name}")
 
 
 def _named(checkpoint: str) -> tuple[str, str]:
@@ -69,36 +69,21 @@ def _named(checkpoint: str) -> tuple[str, str]:
     return name, folder
 
 
-def target_in(recipe: Recipe, folder: str, results: Path, name: str) -> EvalTarget:
-    """Return the adapter or the model in a folder (or of a Hub name, then an adapter)."""
+def model_in(base: ModelOptions, folder: str) -> ModelOptions:
+    """Return the model of a folder: an adapter for the base where it has an ``adapter_config.json`` (or is a Hub name)."""
     if Path(folder).is_dir() and not (Path(folder) / "adapter_config.json").is_file():
-        return EvalTarget(name, folder, None, results)
-    return EvalTarget(name, recipe.model.path, folder, results)
+        return replace(base, path=folder, adapter=None)
+    return replace(base, adapter=folder)
 
 
-def _trained(recipe: Recipe, run: RunFolder) -> EvalTarget:
-    if recipe.model.adapter is not None:
-        return EvalTarget("final", recipe.model.path, recipe.model.adapter, run.path)
+def _trained(model: ModelOptions, run: RunFolder) -> ModelOptions:
+    if model.adapter is not None:
+        return model
     if run.model.is_dir():
-        return EvalTarget("final", str(run.model), None, run.path)
+        return replace(model, path=str(run.model))
     if run.adapter.is_dir():
-        return EvalTarget("final", recipe.model.path, str(run.adapter), run.path)
+        return replace(model, adapter=str(run.adapter))
     raise ConfigError(
         f"output: {run.path} has no trained model yet. Run 'steerclear train' with this recipe first, set model.adapter, or "
         "evaluate the base model with --checkpoint base."
     )
-
-
-def source_identity(model: ModelOptions) -> str:
-    """Return what names a model's answers before it is loaded: the fingerprints of model and adapter, and the type asked for."""
-    if model.endpoint is not None:
-        return model.endpoint.identity
-    return model_identity(model.path, model.adapter, model.dtype)
-
-
-def name_of(model: ModelOptions) -> str:
-    """Return a model's name for people, without the folders or the server that it lies in."""
-    if model.endpoint is not None:
-        return model.endpoint.model
-    adapter = f" with the adapter {Path(model.adapter).name}" if model.adapter else ""
-    return Path(model.path).name + adapter

@@ -18,15 +18,14 @@ from pathlib import Path
 from steerclear.attacks.attacking import attack_fingerprints
 from steerclear.data.prepare import prepare_data
 from steerclear.errors import ConfigError, Log, SteerClearError, TrainingError
-from steerclear.evaluation.evaluate import eval_step_of, evaluate, evaluation_prompts
-from steerclear.evaluation.fingerprint import evaluation_fingerprint
+from steerclear.evaluation.suites import prompt_hashes
 from steerclear.experiments.cell_status import DONE, FAILED, MEMORY_ADVICE, STAGES, Status, write_status
 from steerclear.experiments.cells import Cell, is_trained, open_cell
+from steerclear.experiments.run import evaluate_run, evaluation_prompts, train_run
 from steerclear.records import sha256_of, write_json, write_text
 from steerclear.store.runs import RunFolder
 from steerclear.store.workers import end_with_parent
 from steerclear.training.ranks import ECHO, part_ways
-from steerclear.training.recovery import train_recipe
 
 ASKED = "asked.json"
 """Suite -> hash of what was asked and how the answers were decoded."""
@@ -72,7 +71,7 @@ def _work(cell: Cell, progress: _Progress, log: Log) -> None:
             train_cell(cell, log)
     if cell.recipe.evaluation.is_any:
         _set_aside_other_answers(cell)
-        evaluate(cell.recipe, log, stage=progress.enter)
+        evaluate_run(cell.recipe, log, stage=progress.enter)
 
 
 def _check_rows(cell: Cell) -> None:
@@ -97,7 +96,7 @@ def _set_aside_other_answers(cell: Cell) -> None:
     evaluation, file = cell.recipe.evaluation, cell.folder / ASKED
     before = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
     how = [evaluation.generation.decoding, cell.recipe.data.template]
-    prompts = evaluation_fingerprint(cell.recipe)["prompts"]
+    prompts = prompt_hashes(evaluation_prompts(evaluation))
     now = {suite.name: sha256_of([prompts.get(suite.name), how])[:12] for suite in evaluation.suites}
     for name in _changed(before, now):
         aside = cell.folder / "earlier" / before[name]
@@ -128,8 +127,7 @@ def _asked_by_attacks(cell: Cell) -> dict[str, str]:
 
 def train_cell(cell: Cell, log: Log) -> None:
     """Train a cell's model, in one process of those that were launched for it."""
-    recipe = cell.recipe
-    train_recipe(recipe, evaluation_prompts(recipe.evaluation), log, eval_step=eval_step_of(recipe, log))
+    train_run(cell.recipe, log)
 
 
 def _train_launched(cell: Cell) -> None:

@@ -10,8 +10,8 @@ from typing import Any
 
 from steerclear.config import build, dump_yaml, raise_all, to_tree
 from steerclear.errors import ConfigError, DataError, SteerClearError
-from steerclear.evaluation.fingerprint import evaluation_fingerprint
 from steerclear.experiments.cell_status import DONE, Status, read_status
+from steerclear.experiments.run import evaluation_fingerprint
 from steerclear.recipe.sweep import KIND, CellPlan, LaunchOptions, SweepRecipe, plan_cells
 from steerclear.recipe.train import Recipe, check_kind, load_tree
 from steerclear.records import sha256_of, sha256_of_file, write_json, write_text
@@ -178,7 +178,7 @@ class _Hashes:
         key = sha256_of(options)
         if key not in self._known:
             try:
-                contents: Any = evaluation_fingerprint(recipe)
+                contents: Any = evaluation_fingerprint(recipe.evaluation)
             except SteerClearError as error:
                 contents = str(error)
             self._known[key] = sha256_of([options, contents])

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from steerclear.errors import Log, SteerClearError
 from steerclear.evaluation.differences import apart, differences
-from steerclear.evaluation.evaluate import eval_step_of, evaluate, evaluation_prompts
 from steerclear.evaluation.over_seeds import over_seeds
 from steerclear.evaluation.results import finished_run, read_answers
+from steerclear.experiments.run import evaluate_run, train_run
 from steerclear.recipe.sweep import SEED
 from steerclear.recipe.train import Recipe
 from steerclear.records import Generation, Verdict, write_text
@@ -21,7 +21,6 @@ from steerclear.report.opinions import opinions_markdown
 from steerclear.report.over_seeds import seeds_csv, seeds_markdown
 from steerclear.report.page import comparison_page
 from steerclear.report.quality import quality_markdown
-from steerclear.training.recovery import train_recipe
 
 
 def compare(recipes: dict[str, Recipe], output: Path, log: Log) -> tuple[list[RunScores], dict[str, str]]:
@@ -37,8 +36,8 @@ def compare(recipes: dict[str, Recipe], output: Path, log: Log) -> tuple[list[Ru
     for number, (name, recipe) in enumerate(recipes.items(), start=1):
         log(f"[{number}/{len(recipes)}] {name}")
         try:
-            run = train_recipe(recipe, evaluation_prompts(recipe.evaluation), log, eval_step=eval_step_of(recipe, log))
-            scores = evaluate(recipe, log)
+            run = train_run(recipe, log)
+            scores = evaluate_run(recipe, log)
         except SteerClearError as error:
             log(f"{name} failed: {error}")
             failed[name] = str(error)

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from steerclear.errors import ConfigError, Log
 from steerclear.evaluation.curve import Checkpoint, PickLimits, pick
-from steerclear.evaluation.evaluate import check_suites, evaluate_into, judges_of
 from steerclear.evaluation.results import OF, points_of
+from steerclear.experiments.run import check_evaluation, evaluate_into, open_run_judges
 from steerclear.recipe.train import Recipe
 from steerclear.records import write_json, write_text
 from steerclear.report.comparison import RunScores, warnings_on
@@ -66,8 +66,8 @@ def _evaluate_checkpoints(recipe: Recipe, run: RunFolder, folder: Path, every: i
                 f"checkpoints: {run.along(step)} holds step {step} of {known or 'the run itself'}, not of {path}. "
                 "Choose another output."
             )
-    check_suites(recipe)
-    judges = judges_of(recipe, log)
+    check_evaluation(recipe)
+    judges = open_run_judges(recipe, log)
     for step, path in chosen:
         log(f"evaluating {path.name} ...")
         write_text(run.along(step) / OF, str(path))

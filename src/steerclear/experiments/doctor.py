@@ -13,7 +13,7 @@ import torch
 from steerclear.data.prepare import PreparedData
 from steerclear.data.signed_labels import IGNORED, decode
 from steerclear.errors import Log, SteerClearError
-from steerclear.evaluation.evaluate import evaluation_prompts
+from steerclear.experiments.run import evaluation_prompts
 from steerclear.recipe.train import Recipe, load_recipe
 from steerclear.store.runs import versions
 from steerclear.training.cost import heaviest_rows, micro_batch_seconds, peak_memory, sample_trainer

@@ -16,9 +16,9 @@ from steerclear.attacks.attacking import most_answers
 from steerclear.data.prepare import PreparedData, prepare_data
 from steerclear.data.templates import render_prompt
 from steerclear.errors import ConfigError, Log
-from steerclear.evaluation.evaluate import evaluation_prompts
 from steerclear.experiments.cell import explain
 from steerclear.experiments.cells import Cell, cells_of, is_trained
+from steerclear.experiments.run import evaluation_prompts
 from steerclear.generation.model import Answerer
 from steerclear.recipe.sweep import SweepRecipe
 from steerclear.recipe.train import Recipe

@@ -15,9 +15,8 @@ from typing import Any
 from steerclear.config import build, dump_yaml, raise_all, to_tree
 from steerclear.data.prepare import PreparedData
 from steerclear.errors import ConfigError, Log, ModelError
-from steerclear.evaluation.evaluate import check_suites, evaluation_prompts, judges_of
-from steerclear.evaluation.fingerprint import evaluation_fingerprint
 from steerclear.evaluation.suites import KIND as KIND_OF_PROMPT
+from steerclear.experiments.run import check_evaluation, evaluation_fingerprint, evaluation_prompts, open_run_judges
 from steerclear.experiments.trials import COMPLETE, FAILED, PRUNED, Outcome, choose, load_optuna
 from steerclear.experiments.tune_report import best_yaml, outcome_line, start_line, trials_csv, tune_markdown
 from steerclear.experiments.tune_study import SharedStudy, open_study
@@ -119,7 +118,7 @@ def plan(recipe: TuneRecipe, log: Log, *, prepare: bool = False, count: int = 1)
         for one in recipes:
             training_arguments(one)
             check_recovery(one)
-        check_suites(first)
+        check_evaluation(first)
         _check_measured(recipe, first, prompts, count)
         different = [one for place, one in enumerate(recipes) if one.data not in [r.data for r in recipes[:place]]]
         rows = [check_training(one, prompts)[0] for one in different]
@@ -129,7 +128,7 @@ def plan(recipe: TuneRecipe, log: Log, *, prepare: bool = False, count: int = 1)
         log(message)
     log(f"{recipe.budget} trials by method {recipe.method} of {', '.join(recipe.search)}, in {folder}")
     if prepare:
-        judges_of(first, log)
+        open_run_judges(first, log)
         RunFolder(folder).claim(_identity(recipe, first, rows, prompts), dump_yaml(to_tree(recipe)))
 
 
@@ -192,7 +191,7 @@ def _identity(
         "data": [one.manifest["sha256"] for one in rows],
         "recipe": identity_of(first, rows[0]) | {"recovery": first.recovery and to_tree(first.recovery)},
         "evaluation": to_tree(replace(first.evaluation, judge_cache=None)),
-        **evaluation_fingerprint(first, prompts),
+        **evaluation_fingerprint(first.evaluation, prompts),
         "search": {key: to_tree(options) for key, options in recipe.space.items()},
         "method": recipe.method,
         "seed": recipe.seed,

@@ -15,16 +15,15 @@ import torch
 
 from steerclear.config import Tree, build, override
 from steerclear.errors import ConfigError, DataError, Log, StorageError
-from steerclear.evaluation.evaluate import eval_step_of, evaluate, evaluation_prompts
 from steerclear.evaluation.results import read_scores
 from steerclear.experiments.cell import explain
+from steerclear.experiments.run import eval_step_of, evaluate_run, train_run
 from steerclear.experiments.trials import PRUNED, Figures, Outcome, probe_value, surely_broken
 from steerclear.experiments.tune_study import TakenTrial
 from steerclear.recipe.train import Recipe
 from steerclear.recipe.tune import ProbeOptions, TuneRecipe, Values
 from steerclear.store.runs import RunFolder
 from steerclear.training.evaluation_callback import EvalStep
-from steerclear.training.recovery import train_recipe
 
 PROBED = ("harmful", "over_refusal")
 """Metrics of the suites that a probe asks."""
@@ -120,8 +119,8 @@ def _figures(recipe: TuneRecipe, taken: TakenTrial, log: Log) -> Figures:
     if recipe.probe is not None:
         trained = replace(trained, evaluation=replace(trained.evaluation, every_steps=recipe.probe.every_steps))
         eval_step = _probing(recipe, recipe.probe, trained, taken, log)
-    run = train_recipe(trained, evaluation_prompts(trained.evaluation), log, eval_step=eval_step)
-    scores = evaluate(trained, log)
+    run = train_run(trained, log, eval_step)
+    scores = evaluate_run(trained, log)
     return Figures.of(scores, run.record()["stages"]["train"]["heldout_benign_loss"])
 
 

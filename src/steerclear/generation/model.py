@@ -58,3 +58,18 @@ class Answerer:
             allow_too_long=allow_too_long,
             progress=progress,
         )
+
+
+def source_identity(model: ModelOptions) -> str:
+    """Return what names a model's answers before it is loaded: the fingerprints of model and adapter, and the type asked for."""
+    if model.endpoint is not None:
+        return model.endpoint.identity
+    return model_identity(model.path, model.adapter, model.dtype)
+
+
+def name_of(model: ModelOptions) -> str:
+    """Return a model's name for people, without the folders or the server that it lies in."""
+    if model.endpoint is not None:
+        return model.endpoint.model
+    adapter = f" with the adapter {Path(model.adapter).name}" if model.adapter else ""
+    return Path(model.path).name + adapter

@@ -17,8 +17,7 @@ from steerclear.data.manifest import hash_rows
 from steerclear.data.sources import flat_text, read_source
 from steerclear.data.templates import render_prompt
 from steerclear.errors import DataError, Log
-from steerclear.evaluation.targets import name_of, source_identity
-from steerclear.generation.model import Answerer
+from steerclear.generation.model import Answerer, name_of, source_identity
 from steerclear.harvest.contrast_rows import Contrast, select, whole_sentences
 from steerclear.harvest.prompts import describe_problems, read_prompts
 from steerclear.harvest.seemingly_toxic import SCRIPT, PromptPool, read_script, request, scripted

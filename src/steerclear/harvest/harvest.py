@@ -18,10 +18,9 @@ from steerclear.config import dump_yaml, to_tree
 from steerclear.data.contamination import contaminated_prompts
 from steerclear.data.templates import render_prompt
 from steerclear.errors import ConfigError, DataError, Log
-from steerclear.evaluation.evaluate import evaluation_prompts
 from steerclear.evaluation.suites import sample_ids
-from steerclear.evaluation.targets import name_of, source_identity
-from steerclear.generation.model import Answerer
+from steerclear.experiments.run import evaluation_prompts
+from steerclear.generation.model import Answerer, name_of, source_identity
 from steerclear.generation.parts import Shard, answer_in_parts
 from steerclear.generation.samples import asked_id, nth_sample
 from steerclear.harvest.judges import opened_judges, read_judges

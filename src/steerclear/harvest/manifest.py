@@ -10,7 +10,7 @@ from typing import Any
 
 from steerclear.config import to_tree
 from steerclear.data.manifest import hash_rows
-from steerclear.evaluation.targets import name_of, source_identity
+from steerclear.generation.model import name_of, source_identity
 from steerclear.harvest.prompts import CATEGORY, PromptsRead
 from steerclear.harvest.selection import Candidate, Selection
 from steerclear.recipe.harvest import HarvestRecipe

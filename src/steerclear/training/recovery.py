@@ -17,11 +17,10 @@ from typing import Any
 from steerclear.data.prepare import prepare_data
 from steerclear.data.templates import render_row
 from steerclear.errors import ConfigError, Log
-from steerclear.evaluation.evaluate import judges_of
-from steerclear.evaluation.targets import source_identity
 from steerclear.generation.answers import finished
-from steerclear.generation.model import Answerer
+from steerclear.generation.model import Answerer, source_identity
 from steerclear.generation.weights import load_tokenizer
+from steerclear.judges.opening import cache_folder, open_judges
 from steerclear.judges.verdicts import judge_generations
 from steerclear.recipe.train import Recipe
 from steerclear.records import OUTCOMES, Generation, Prompt, Row, write_json, write_jsonl
@@ -150,7 +149,7 @@ def _make_rows(
     """Write the rows of the second phase. What was answered and judged is kept in the folder ``recovery``."""
     unsafe = prepare_data(recipe.data, prompts).unsafe
     answers = _answers(recipe, options, unsafe, steered, file.parent / "recovery" / "answers.jsonl", log)
-    judges = judges_of(recipe, log)
+    judges = open_judges(recipe.evaluation, cache_folder(recipe.evaluation, recipe.output), log)
     verdicts = judge_generations(answers, judges.harm, judges.refusal)
     write_jsonl(file.parent / "recovery" / "verdicts.jsonl", verdicts)
     targets = own_answers(unsafe, list(zip(answers, verdicts, strict=True)))
