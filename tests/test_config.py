@@ -8,7 +8,17 @@ from typing import Any
 
 import pytest
 
-from steerclear.config import build, dump_yaml, fill_inputs, load_yaml, merge, override, parse_overrides, to_tree
+from steerclear.config import (
+    build,
+    dump_yaml,
+    fill_inputs,
+    load_yaml,
+    merge,
+    override,
+    parse_overrides,
+    to_tree,
+    with_new_names,
+)
 from steerclear.errors import ConfigError
 
 
@@ -123,3 +133,18 @@ def test_yaml_files(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="cannot be read"):
         load_yaml(tmp_path / "absent.yaml")
     assert dump_yaml({"b": 1, "a": "λ"}) == "b: 1\na: λ\n"
+
+
+def test_an_old_name_of_a_key_is_accepted_and_told(caplog: pytest.LogCaptureFixture) -> None:
+    problems: list[str] = []
+    renamed = {"guard": "collapse"}
+    assert with_new_names({"a": 1, "guard": 2, "b": 3}, renamed, "section.", problems) == {
+        "a": 1,
+        "collapse": 2,
+        "b": 3,
+    }
+    assert [record.message for record in caplog.records] == [
+        "section.guard: is now called section.collapse; the old name still works. Rename it in your recipe."
+    ]
+    with_new_names({"guard": 2, "collapse": 3}, renamed, "", problems)
+    assert problems == ["guard: is the old name of collapse, which is given too. Leave the old one out."]

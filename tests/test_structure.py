@@ -176,7 +176,7 @@ def test_recipes_are_complete_and_point_nowhere_outside(recipe: Path, tmp_path: 
         recipes = {str(values): trial_recipe(search, values, tmp_path) for values in search.corners()}
     for made in recipes.values():
         if not isinstance(made, ContrastRecipe):
-            training_arguments(made.fine_tuning() if isinstance(made, HarvestRecipe) else made)
+            training_arguments(made.fine_tuning() if isinstance(made, HarvestRecipe) else made.setup)
     assert not re.search(r"(^|[\s\"':])(/|\.\./|~)", recipe.read_text(encoding="utf-8").replace("${data}/", ""))
 
 

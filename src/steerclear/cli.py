@@ -106,19 +106,20 @@ def train(context: typer.Context) -> None:
     """Train a model, continue a killed training, and evaluate it where the recipe names suites."""
     _quiet_start()
     from steerclear.evaluation.results import read_attacks
-    from steerclear.experiments.run import evaluate_run, train_run
+    from steerclear.experiments.run import Run
     from steerclear.recipe.train import load_recipe
     from steerclear.report.comparison import RunScores
 
     recipe = load_recipe(context.args)
-    run = train_run(recipe, log)
+    run = Run(recipe, log)
+    run.train()
     if not part_ways():
         return
-    log(f"trained: {run.path}")
+    log(f"trained: {run.output}")
     if recipe.evaluation.is_any:
-        scores = evaluate_run(recipe, log)
-        _print_scores(scores, str(run.path))
-        _print_attacks([RunScores(name=run.path.name, scores=scores, attacks=read_attacks(run.path))])
+        scores = run.evaluate()
+        _print_scores(scores, str(run.output))
+        _print_attacks([RunScores(name=run.output.name, scores=scores, attacks=read_attacks(run.output))])
 
 
 @app.command(context_settings=RECIPE_COMMAND, epilog=RECIPE_HELP)
@@ -142,13 +143,13 @@ def evaluate(
     from steerclear.evaluation.requirements import check, parse
     from steerclear.evaluation.results import read_answers, read_attacks
     from steerclear.experiments.compare import write_comparison
-    from steerclear.experiments.run import evaluate_all
+    from steerclear.experiments.run import Run
     from steerclear.recipe.train import load_recipe
     from steerclear.report.comparison import RunScores
 
     conditions = [parse(text) for text in require or ()]
     recipe = load_recipe(context.args)
-    evaluated, failed = evaluate_all(recipe, checkpoint or ["final"], log)
+    evaluated, failed = Run(recipe, log).evaluate_all(checkpoint or ["final"])
     runs = [
         RunScores(name=target.name, scores=scores, attacks=read_attacks(target.folder)) for target, scores in evaluated
     ]
@@ -186,11 +187,11 @@ def attack(
     The tables are in the run's folder too: attacks.md and attacks.csv.
     """
     _quiet_start()
-    from steerclear.attacks.attack import attack_all
+    from steerclear.experiments.run import Run
     from steerclear.recipe.train import load_recipe
 
     recipe = load_recipe(context.args)
-    attacked, failed = attack_all(recipe, checkpoint or ["final"], log)
+    attacked, failed = Run(recipe, log).attack_all(checkpoint or ["final"])
     _print_attacks(attacked)
     if attacked:
         log(f"tables: {Path(recipe.output) / 'attacks.md'}")
@@ -512,12 +513,12 @@ def import_files(
 def contrast(context: typer.Context) -> None:
     """Make benign rows whose prompts only seem toxic: toxic words, harmless prompts with them, judged answers; or continue."""
     _quiet_start()
-    from steerclear.experiments.run import evaluation_prompts
+    from steerclear.attacks.goals import all_prompts
     from steerclear.harvest.contrast import contrast
     from steerclear.recipe.contrast import load_contrast_recipe
 
     recipe = load_contrast_recipe(context.args)
-    log(f"contrastive rows: {contrast(recipe, evaluation_prompts(recipe.evaluation), log)}")
+    log(f"contrastive rows: {contrast(recipe, all_prompts(recipe.evaluation), log)}")
 
 
 @app.command()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+import logging
 import re
 import types
 import typing
@@ -13,6 +15,8 @@ from typing import Any, TypeVar
 import yaml
 
 from steerclear.errors import ConfigError, did_you_mean
+
+logger = logging.getLogger(__name__)
 
 Tree = dict[str, Any]
 Kind = TypeVar("Kind")
@@ -174,6 +178,7 @@ def _build(kind: Any, tree: Mapping[str, Any], where: str, problems: list[str]) 
     hints = typing.get_type_hints(kind)
     fields = {f.name: f for f in dataclasses.fields(kind) if f.init}
     known = len(problems)
+    tree = with_new_names(tree, getattr(kind, "RENAMED", {}), where, problems)
     for key in tree:
         if key not in fields:
             problems.append(
@@ -193,6 +198,30 @@ def _build(kind: Any, tree: Mapping[str, Any], where: str, problems: list[str]) 
     except ConfigError as error:
         problems.extend(f"{where}{line}" for line in str(error).splitlines())
         return None
+
+
+def with_new_names(tree: Mapping[str, Any], renamed: Mapping[str, str], where: str, problems: list[str]) -> Tree:
+    """Return the tree with old names of keys replaced by their new ones, and tell the user once of each.
+
+    Args:
+        renamed: old name -> new name.
+        where: the section's dotted name with a dot at its end, or nothing.
+    """
+    new = dict(tree)
+    for old in renamed.keys() & tree.keys():
+        name = renamed[old]
+        if name in tree:
+            problems.append(
+                f"{where}{old}: is the old name of {where}{name}, which is given too. Leave the old one out."
+            )
+        new = {name if key == old else key: value for key, value in new.items()}
+        _notice_old_name(f"{where}{old}", f"{where}{name}")
+    return new
+
+
+@functools.cache
+def _notice_old_name(old: str, new: str) -> None:
+    logger.warning("%s: is now called %s; the old name still works. Rename it in your recipe.", old, new)
 
 
 def _convert(hint: Any, value: Any, where: str, problems: list[str]) -> Any:

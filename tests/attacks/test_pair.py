@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from steerclear.attacks.pair import PairGoal, PairOptions, PairOutcome, Turn, pair, shown_score
+from steerclear.attacks.options import PairOptions
+from steerclear.attacks.pair import PairGoal, PairOutcome, Turn, pair, shown_score
 from steerclear.attacks.tags import ASKED, GOAL
 from steerclear.errors import ConfigError, ModelError
 from steerclear.generation.answers import fill_file
@@ -28,7 +29,11 @@ class Role:
         self.asked: Counter[str] = Counter()
         self.read: dict[str, Any] = {}
 
-    def __call__(self, prompts: Sequence[Prompt], rendered: Sequence[str | Messages], file: Path) -> list[Generation]:
+    id, weights = "role", None
+
+    def answer(
+        self, prompts: Sequence[Prompt], rendered: Sequence[str | Messages], file: Path, **_: Any
+    ) -> list[Generation]:
         texts = {prompt.id: text for prompt, text in zip(prompts, rendered, strict=True)}
 
         def answer(todo: Sequence[Prompt]) -> Any:
@@ -91,7 +96,7 @@ def run(
 ) -> PairOutcome:
     asks, answers = roles or (attacker(), target())
     chosen = PairOptions(**({"streams": 2, "iterations": 3} | options))
-    return pair(goals, asks, answers, judge, chosen, folder, "plain", lambda _: None)
+    return pair(goals, asks, answers, GenerationOptions(), judge, chosen, folder, "plain", lambda _: None)
 
 
 def test_a_goal_ends_with_the_iteration_of_its_first_success(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from steerclear.config import build
 from steerclear.errors import DataError
-from steerclear.experiments.run import evaluation_fingerprint
+from steerclear.experiments.run import Run
 from steerclear.recipe.train import Recipe
 
 
@@ -55,33 +55,33 @@ def changed(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
     ],
 )
 def test_other_contents_of_a_file_are_another_evaluation(recipe: Recipe, tmp_path: Path, file: str, part: str) -> None:
-    before = evaluation_fingerprint(recipe.evaluation)
-    assert evaluation_fingerprint(recipe.evaluation) == before
+    before = Run(recipe).fingerprint()
+    assert Run(recipe).fingerprint() == before
     (tmp_path / file).write_text(json.dumps({"id": "1", "prompt": "what else ?"}) + "\n")
-    assert changed(before, evaluation_fingerprint(recipe.evaluation)) == [part]
+    assert changed(before, Run(recipe).fingerprint()) == [part]
 
 
 def test_the_first_use_of_a_judge_that_it_fits_changes_nothing(recipe: Recipe, tmp_path: Path) -> None:
-    before = evaluation_fingerprint(recipe.evaluation)
+    before = Run(recipe).fingerprint()
     for name in ("judge.skops", "refusal.skops"):
         (tmp_path / name).write_bytes(b"fitted")
-    assert evaluation_fingerprint(recipe.evaluation) == before
+    assert Run(recipe).fingerprint() == before
 
 
 def test_prompts_count_as_they_are_loaded(recipe: Recipe, tmp_path: Path) -> None:
     """White space and fields that no prompt is made of are not asked."""
-    before = evaluation_fingerprint(recipe.evaluation)
+    before = Run(recipe).fingerprint()
     (tmp_path / "asked").write_text('\n{"prompt": "how ? (asked)",   "id": "1", "note": "x"}\n')
-    assert evaluation_fingerprint(recipe.evaluation) == before
+    assert Run(recipe).fingerprint() == before
 
 
 def test_a_judge_without_rows_is_known_by_its_file(recipe: Recipe, tmp_path: Path) -> None:
     """As it is used where the rows that it was fitted on stayed elsewhere."""
     (tmp_path / "rows").unlink()
     with pytest.raises(DataError, match=r"judge\.skops: cannot be read"):
-        evaluation_fingerprint(recipe.evaluation)
+        Run(recipe).fingerprint()
     found = []
     for content in (b"a", b"b"):
         (tmp_path / "judge.skops").write_bytes(content)
-        found.append(evaluation_fingerprint(recipe.evaluation))
+        found.append(Run(recipe).fingerprint())
     assert changed(*found) == ["judges"]

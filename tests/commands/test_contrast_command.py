@@ -12,7 +12,8 @@ import pytest
 
 from servers import Answer, Request, Server, chat_answer, completion_answer, moderation_answer
 from steerclear.config import build
-from steerclear.data.prepare import DataOptions, prepare_data
+from steerclear.data.options import DataOptions
+from steerclear.data.prepare import prepare_data
 from steerclear.errors import ConfigError, DataError, ModelError
 from steerclear.harvest.contrast import contrast
 from steerclear.harvest.seemingly_toxic import read_script, scripted

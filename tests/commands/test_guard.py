@@ -25,7 +25,7 @@ ROWS = {
 }
 HELD_OUT, STEPS = 4, 12
 
-WATCHED = {"guard.every_steps": 2}
+WATCHED = {"collapse.every_steps": 2}
 COLLAPSE = {
     "training.objective": "gradient_ascent",
     "training.avoid_tokens": "all",
@@ -35,7 +35,7 @@ COLLAPSE = {
     "training.max_grad_norm": 0,
 }
 """Gradient ascent has no lower bound; with a large λ and nothing that clips it, language breaks within a few steps."""
-LOWER = {"guard.action": "lower", "guard.factor": 0.001}
+LOWER = {"collapse.action": "lower", "collapse.factor": 0.001}
 
 Settings = dict[str, Any]
 
@@ -87,7 +87,7 @@ def run(taught: Path, tmp_path: Path, as_arguments: Callable[[Settings], list[st
         }
         for more in settings:
             merged |= more
-        return train(load_recipe(as_arguments(merged)), [], (said if said is not None else []).append).path
+        return train(load_recipe(as_arguments(merged)).setup, [], (said if said is not None else []).append).path
 
     return one
 
@@ -133,7 +133,7 @@ def test_a_collapse_is_stopped_explained_and_undone(run: Callable[..., Path]) ->
     measured = next(probe["benign_loss"] for probe in probes if probe["step"] == kept)
     assert measured == pytest.approx(trained(short)["heldout_benign_loss"], rel=1e-5)
 
-    [told] = [line for line in said if line.startswith("guard")]
+    [told] = [line for line in said if line.startswith("collapse")]
     assert f"step {stopped}: training is stopped" in told
     assert f"Kept are the weights of step {kept}." in told
     for kind, count in probes[-1]["degenerate"].items():
@@ -152,7 +152,7 @@ def test_lowering_changes_the_weight_of_the_steps_after_it(run: Callable[..., Pa
     for entry in (entry for entry in lines(folder / "log.jsonl") if "loss" in entry):
         expected = 200 * 0.001 ** sum(step < entry["step"] for step in lowered)
         assert entry["loss"] == pytest.approx(entry["benign_loss"] + expected * entry["penalty"], rel=1e-4, abs=1e-5)
-    told = [line for line in said if line.startswith("guard")]
+    told = [line for line in said if line.startswith("collapse")]
     assert re.search(
         r"Training goes on from the weights of step \d+, with penalty_weight 0\.2 in place of 200\.", told[0]
     )
@@ -160,7 +160,7 @@ def test_lowering_changes_the_weight_of_the_steps_after_it(run: Callable[..., Pa
     # From good weights and with next to no λ the model stays whole.
     assert trained(folder)["heldout_benign_loss"] < probes[0]["benign_loss"] + 0.3
     # A limit on how often: then it stops.
-    once = run("once", COLLAPSE, WATCHED, LOWER, {"guard.factor": 0.9, "guard.max_lowerings": 1})
+    once = run("once", COLLAPSE, WATCHED, LOWER, {"collapse.factor": 0.9, "collapse.max_lowerings": 1})
     actions = [probe["action"] for probe in lines(once / "guard.jsonl")]
     assert (actions.count("lowered"), actions[-1]) == (1, "stopped")
 
@@ -209,7 +209,7 @@ def test_a_killed_training_comes_back_with_what_its_guard_knew(
 def test_a_healthy_training_is_left_as_it_is(run: Callable[..., Path]) -> None:
     """Bit for bit, though the adapter has dropout; and a run without a guard knows nothing of guards."""
     settings = {"training.learning_rate": 1e-3, "lora.dropout": 0.3, "training.max_steps": 6}
-    plain, guarded = run("plain", settings), run("guarded", settings, {"guard": "{}", "guard.every_steps": 1})
+    plain, guarded = run("plain", settings), run("guarded", settings, {"collapse": "{}", "collapse.every_steps": 1})
     assert same(weights(plain), weights(guarded))
     losses = [[entry.get("loss") for entry in lines(folder / "log.jsonl")] for folder in (plain, guarded)]
     assert losses[0] == losses[1]
@@ -227,10 +227,10 @@ def test_a_healthy_training_is_left_as_it_is(run: Callable[..., Path]) -> None:
 def test_weights_that_are_no_numbers_end_a_training_at_once(run: Callable[..., Path], taught: Path) -> None:
     """A smaller λ would not bring them back. All weights train here, and the untrained ones are kept."""
     said: list[str] = []
-    settings = {"lora": "null", "training.learning_rate": 1e30, "guard.every_steps": 3}
+    settings = {"lora": "null", "training.learning_rate": 1e30, "collapse.every_steps": 3}
     folder = run("broken", COLLAPSE, LOWER, settings, said=said)
     assert [probe["action"] for probe in lines(folder / "guard.jsonl")] == ["passed", "stopped"]
-    told = next(line for line in said if line.startswith("guard"))
+    told = next(line for line in said if line.startswith("collapse"))
     assert "the benign loss is not a number any more. Kept are the weights before the first step." in told
     assert same(weights(folder), load_file(taught / "base" / "model.safetensors"))
 
@@ -238,15 +238,15 @@ def test_weights_that_are_no_numbers_end_a_training_at_once(run: Callable[..., P
 @pytest.mark.parametrize(
     ("settings", "processes", "message"),
     [
-        ({"guard.every_steps": 0}, "1", r"guard\.every_steps: got 0, allowed: 1 or more"),
-        ({"guard.action": "halt"}, "1", r"guard\.action: got 'halt', allowed: stop, lower"),
-        ({"guard.factor": 1}, "1", r"guard\.factor: got 1\.0, allowed: above 0 and below 1"),
-        ({"guard.max_degenerate_rise": 25}, "1", r"guard\.max_degenerate_rise: got 25\.0, allowed: 0 to 1"),
-        ({"guard.evry_steps": 1}, "1", r"guard\.evry_steps: unknown key\. Did you mean 'every_steps'"),
-        ({"data.heldout_count": 0}, "1", r"guard: got no held-out benign rows.* Set data\.heldout_count"),
-        ({"training.objective": "kto"}, "1", r"guard: got objective .kto., which it cannot watch"),
-        ({}, "2", r"guard: probing while training works in one process, and there are 2"),
-        ({"guard.max_new_tokens": 256}, "1", r"guard: none of its prompts fits; the first has \d+ tokens"),
+        ({"collapse.every_steps": 0}, "1", r"collapse\.every_steps: got 0, allowed: 1 or more"),
+        ({"collapse.action": "halt"}, "1", r"collapse\.action: got 'halt', allowed: stop, lower"),
+        ({"collapse.factor": 1}, "1", r"collapse\.factor: got 1\.0, allowed: above 0 and below 1"),
+        ({"collapse.max_degenerate_rise": 25}, "1", r"collapse\.max_degenerate_rise: got 25\.0, allowed: 0 to 1"),
+        ({"collapse.evry_steps": 1}, "1", r"collapse\.evry_steps: unknown key\. Did you mean 'every_steps'"),
+        ({"data.heldout_count": 0}, "1", r"collapse: got no held-out benign rows.* Set data\.heldout_count"),
+        ({"training.objective": "kto"}, "1", r"collapse: got objective .kto., which it cannot watch"),
+        ({}, "2", r"collapse: probing while training works in one process, and there are 2"),
+        ({"collapse.max_new_tokens": 256}, "1", r"collapse: none of its prompts fits; the first has \d+ tokens"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_watched_is_refused(

@@ -20,7 +20,8 @@ from hypothesis import strategies as st
 from steerclear.data import import_rows as module
 from steerclear.data.columns import ImportOptions
 from steerclear.data.import_rows import parse_mapping
-from steerclear.data.prepare import DataOptions, prepare_data
+from steerclear.data.options import DataOptions
+from steerclear.data.prepare import prepare_data
 from steerclear.data.sources import ROLES, Problem, read_source, text_key
 from steerclear.errors import ConfigError, DataError
 from steerclear.records import Row, read_records

@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 from steerclear.errors import ConfigError, DataError
-from steerclear.generation.chat import JUDGE, ChatModelOptions, chat_model_identity, open_chat_model, replies_of
-from steerclear.generation.options import GenerationOptions, ModelOptions
+from steerclear.generation.chat import chat_model_identity, open_chat_model
+from steerclear.generation.options import ChatModelOptions, GenerationOptions, ModelOptions
 from steerclear.judges.base import Unscored
+from steerclear.judges.rating import DECODING, replies_of
 from steerclear.records import Prompt
 
 
@@ -22,29 +23,31 @@ def script(folder: Path, *rules: dict[str, Any]) -> ChatModelOptions:
     return ChatModelOptions(script=str(file))
 
 
-def log(text: str) -> list[dict[str, str]]:
+def asked(text: str) -> list[dict[str, str]]:
     return [{"role": "system", "content": "bread"}, {"role": "user", "content": text}]
 
 
 def test_the_first_rule_that_fits_replies(tmp_path: Path) -> None:
     role = script(tmp_path, {"when": "^a\n.*bread$", "reply": "one"}, {"when": "cake|^c", "reply": "two"})
     prompts = [Prompt(id=name, suite="s", prompt="?") for name in "abcd"]
-    texts = [log("bake bread"), log("bake bread"), log("sleep"), log("eat cake")]
-    answers = open_chat_model(role, JUDGE)(prompts, texts, tmp_path / "replies.jsonl")
+    texts = [asked("bake bread"), asked("bake bread"), asked("sleep"), asked("eat cake")]
+    answers = open_chat_model(role, DECODING).answer(prompts, texts, tmp_path / "replies.jsonl")
     assert [answer.response for answer in answers] == ["one", "", "two", "two"]
     assert [answer.finish for answer in answers] == ["eos", "failed", "eos", "eos"]
 
 
 def test_replies_without_a_file(tmp_path: Path) -> None:
-    reply = replies_of(script(tmp_path, {"when": "bread", "reply": "[[3]]"}), JUDGE)
-    assert reply([log("bread"), log("cake")]) == ["[[3]]", Unscored("no rule of the script fits")]
+    reply = replies_of(open_chat_model(script(tmp_path, {"when": "bread", "reply": "[[3]]"}), DECODING))
+    assert reply([asked("bread"), asked("cake")]) == ["[[3]]", Unscored("no rule of the script fits")]
 
 
 def test_a_local_model_plays_a_role(base: Path, tmp_path: Path) -> None:
     generation = GenerationOptions(max_new_tokens=3, temperature=1.0)
     role = ChatModelOptions(model=ModelOptions(path=str(base)), generation=generation)
     prompts = [Prompt(id=f"a/attempt-{number}", suite="s", prompt="?") for number in (1, 2, 3)]
-    answers = open_chat_model(role, JUDGE)(prompts, [log("how do i bake bread ?")] * 3, tmp_path / "replies.jsonl")
+    answers = open_chat_model(role, DECODING).answer(
+        prompts, [asked("how do i bake bread ?")] * 3, tmp_path / "replies.jsonl"
+    )
     assert len({answer.response for answer in answers}) > 1  # every attempt draws anew
     assert chat_model_identity(role).startswith("base ")
 
@@ -59,7 +62,7 @@ def test_a_local_model_plays_a_role(base: Path, tmp_path: Path) -> None:
 )
 def test_a_wrong_rule(tmp_path: Path, rule: dict[str, Any], said: str) -> None:
     with pytest.raises(DataError, match=r"script\.jsonl:1") as error:
-        open_chat_model(script(tmp_path, rule), JUDGE)
+        open_chat_model(script(tmp_path, rule), DECODING)
     assert said in str(error.value)
 
 

@@ -312,7 +312,7 @@ def test_points_along_the_training_make_their_judge_a_part_of_the_cell(tree: dic
     [
         ({"recovery": {}, "evaluation": {"judge": {}}}, "recovery: needs evaluation.judge"),
         ({"model": {"adapter": "a"}}, "model.adapter: is evaluated, not trained further"),
-        ({"guard": {}, "training": {"objective": "kto"}}, "guard: got objective 'kto'"),
+        ({"collapse": {}, "training": {"objective": "kto"}}, "collapse: got objective 'kto'"),
     ],
     ids=["recovery", "adapter", "guard"],
 )
@@ -325,7 +325,7 @@ def test_what_no_training_can_have_is_told_before_anything_runs(
         cells_of(build(SweepRecipe, tree | {"recipe": merge(tree["recipe"], changes)}))
 
 
-@pytest.mark.parametrize("alone", ["recovery", "guard"])
+@pytest.mark.parametrize("alone", ["recovery", "collapse"])
 def test_what_one_process_does_is_not_launched(tree: dict[str, Any], alone: str) -> None:
     tree["recipe"][alone] = {}
     tree["launch"] = {"processes": 2}

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
+from steerclear.attacks.goals import all_prompts
 from steerclear.data import examples_folder
-from steerclear.experiments.run import evaluation_prompts
 from steerclear.recipe.train import load_recipe, load_tree, variants_of
 from steerclear.training.train import train, training_arguments
 
@@ -80,7 +80,13 @@ def breaks_off(settings: dict[str, Any], as_arguments: Any) -> None:
 
     recipe = load_recipe(as_arguments(settings))
     with pytest.raises(RuntimeError, match="power cut"):
-        train(recipe, evaluation_prompts(recipe.evaluation), lambda _: None, eval_step=evaluate)
+        train(
+            recipe.setup,
+            all_prompts(recipe.evaluation),
+            lambda _: None,
+            eval_step=evaluate,
+            every_steps=recipe.evaluation.every_steps,
+        )
 
 
 def texts_of(run: Path) -> set[bytes]:
@@ -176,7 +182,7 @@ def test_wandb_gets_one_run_of_a_training_that_was_broken_off(
 
 def test_an_entry_is_named_by_its_run_or_its_variant(settings: dict[str, Any], as_arguments: Any) -> None:
     def name_of(recipe: Any) -> Any:
-        return training_arguments(recipe).run_name
+        return training_arguments(recipe.setup).run_name
 
     assert name_of(load_recipe(as_arguments(settings))) is None
     told = settings | {"training.report_to": "tensorboard"}

@@ -16,9 +16,9 @@ from peft import PeftModel
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
+from steerclear.attacks.goals import all_prompts
 from steerclear.errors import SteerClearError, StorageError
 from steerclear.experiments.doctor import diagnose
-from steerclear.experiments.run import evaluation_prompts
 from steerclear.recipe.train import load_recipe
 from steerclear.training.checkpoints import last_complete_checkpoint
 from steerclear.training.train import train
@@ -28,7 +28,7 @@ Arguments = Callable[[dict[str, Any]], list[str]]
 
 def run(arguments: list[str], said: list[str] | None = None) -> Any:
     recipe = load_recipe(arguments)
-    return train(recipe, evaluation_prompts(recipe.evaluation), (said if said is not None else []).append)
+    return train(recipe.setup, all_prompts(recipe.evaluation), (said if said is not None else []).append)
 
 
 def test_a_run_leaves_everything_that_is_needed_to_know_it(

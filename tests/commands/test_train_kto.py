@@ -13,11 +13,11 @@ from peft import PeftModel
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from steerclear.attacks.goals import all_prompts
 from steerclear.data.prepare import prepare_data
 from steerclear.errors import SteerClearError
 from steerclear.evaluation.perplexity import perplexity
 from steerclear.experiments.doctor import diagnose
-from steerclear.experiments.run import evaluation_prompts
 from steerclear.recipe.train import load_recipe
 from steerclear.training.train import identity_of, train
 
@@ -28,8 +28,10 @@ KTO = {"training.objective": "kto", "training.learning_rate": 0.01, "training.pe
 
 def run(arguments: list[str], said: list[str] | None = None, eval_step: Any = None) -> Path:
     recipe = load_recipe(arguments)
-    prompts = evaluation_prompts(recipe.evaluation)
-    return train(recipe, prompts, (said if said is not None else []).append, eval_step).path
+    prompts = all_prompts(recipe.evaluation)
+    say = (said if said is not None else []).append
+    every = recipe.evaluation.every_steps
+    return train(recipe.setup, prompts, say, eval_step=eval_step, every_steps=every).path
 
 
 def test_it_learns_benign_answers_and_unlearns_unsafe_ones(
@@ -132,7 +134,7 @@ def test_an_argument_taken_back_leaves_no_trace_in_the_identity(
     settings: dict[str, Any], as_arguments: Arguments
 ) -> None:
     recipes = [load_recipe(as_arguments(settings | KTO | more)) for more in ({}, {"training.avoid_tokens": "null"})]
-    first, second = (identity_of(recipe, prepare_data(recipe.data, [])) for recipe in recipes)
+    first, second = (identity_of(recipe.setup, prepare_data(recipe.data, [])) for recipe in recipes)
     assert first == second
 
 

@@ -16,7 +16,8 @@ import pytest
 from steerclear.config import build
 from steerclear.data import examples_folder
 from steerclear.data.manifest import hash_rows
-from steerclear.data.prepare import DataOptions, PreparedData, prepare_data
+from steerclear.data.options import DataOptions
+from steerclear.data.prepare import PreparedData, prepare_data
 from steerclear.data.sources import read_source
 from steerclear.errors import ConfigError, DataError
 from steerclear.records import Prompt, read_jsonl

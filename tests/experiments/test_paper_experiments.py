@@ -70,7 +70,7 @@ def test_the_four_models_have_the_papers_hyper_parameters() -> None:
     for name in FOUR:
         table = "table2" if "llama-7b" in name or "13b" in name else "table6"
         for cell in cells(table, name):
-            recipe, arguments = cell.recipe, training_arguments(cell.recipe)
+            recipe, arguments = cell.recipe, training_arguments(cell.recipe.setup)
             assert arguments.learning_rate == 1e-4
             assert (arguments.per_device_train_batch_size, arguments.gradient_accumulation_steps) == (3, 32)
             assert arguments.num_train_epochs == (4 if name == "mistral-7b" else 3)

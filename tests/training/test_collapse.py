@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from steerclear.training.collapse import CollapseGuardOptions, Probe, decide, explain, last_passed
+from steerclear.training.collapse import Probe, decide, explain, last_passed
+from steerclear.training.options import CollapseOptions
 
 
 def probe(step: int, broken: int, loss: float | None, **changes: Any) -> Probe:
@@ -32,7 +33,7 @@ LOWERED = probe(20, 0, 2.5, action="lowered")
 )
 def test_the_limits(seen: Probe, action: str) -> None:
     earlier = START if seen.step else []
-    assert decide(seen, earlier, CollapseGuardOptions(), last=False).action == action
+    assert decide(seen, earlier, CollapseOptions(), last=False).action == action
 
 
 @pytest.mark.parametrize(
@@ -49,7 +50,7 @@ def test_the_limits(seen: Probe, action: str) -> None:
 def test_lowering_where_it_can_help_and_not_too_often(
     seen: Probe, earlier: list[Probe], last: bool, action: str, weight: float
 ) -> None:
-    decided = decide(seen, earlier, CollapseGuardOptions(action="lower", max_lowerings=2), last=last)
+    decided = decide(seen, earlier, CollapseOptions(action="lower", max_lowerings=2), last=last)
     assert (decided.action, decided.penalty_weight) == (action, weight)
 
 
@@ -62,7 +63,7 @@ def test_the_user_is_told_what_was_seen_and_what_to_do() -> None:
         benign_loss=2.5,
         penalty_weight=2.0,
     )
-    decided = decide(seen, START, CollapseGuardOptions(), last=False)
+    decided = decide(seen, START, CollapseOptions(), last=False)
     assert explain(decided, START) == (
         "guard, step 20: training is stopped, as 6 of 8 answers are degenerate (4 empty, 2 repetitive; before the first step 1 "
         "were), such as 'no no no no' and the benign loss is 2.50 nats, 0.50 above its lowest so far. Kept are the weights of "
@@ -70,7 +71,7 @@ def test_the_user_is_told_what_was_seen_and_what_to_do() -> None:
         "larger avoid_until, for objectives per token)."
     )
     without = [probe(0, 0, 2.0, penalty_weight=0.0)]
-    told = explain(decide(probe(10, 0, 3.0, penalty_weight=0.0), without, CollapseGuardOptions(), last=False), without)
+    told = explain(decide(probe(10, 0, 3.0, penalty_weight=0.0), without, CollapseOptions(), last=False), without)
     assert told.endswith(
         "Kept are the weights before the first step. There is no penalty (penalty_weight 0): train for fewer steps, or lower "
         "learning_rate."

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from steerclear.attacks.options import EvaluationSection
 from steerclear.errors import ConfigError, DataError
 from steerclear.evaluation.cards import load_card
 from steerclear.evaluation.options import SuiteOptions
-from steerclear.evaluation.suites import GROUP, KIND, load_suite, suite_objects
+from steerclear.evaluation.suites import GROUP, KIND, held_out_prompts, load_suite, suite_objects
 from steerclear.records import Prompt, read_jsonl
 
 
@@ -63,3 +64,15 @@ def with_answers(goals: Sequence[Goal], file: Path) -> list[Goal]:
     if all(goal.answer is None for goal in found):
         raise DataError(f"{file}: has no answer ('id', 'response') to any of the {len(goals)} goals. Check the file.")
     return found
+
+
+def all_prompts(evaluation: EvaluationSection) -> list[Prompt]:
+    """Return the prompts of suites and attacks, which must not be among the training rows.
+
+    Raises:
+        SteerClearError: a suite's file is missing or wrong.
+    """
+    prompts, attacks = held_out_prompts(evaluation.suites), evaluation.attacks
+    if attacks is None:
+        return prompts
+    return prompts + [goal.prompt for goal in load_goals(attacks.goals, attacks.answer_field, attacks.by)]

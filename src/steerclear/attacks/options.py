@@ -5,11 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 from steerclear.attacks.cards import AttackCard, load_attack
-from steerclear.attacks.fine_tuning import FineTuningOptions
-from steerclear.attacks.pair import PairOptions
 from steerclear.config import raise_all
 from steerclear.errors import ConfigError
-from steerclear.evaluation.options import SuiteOptions
+from steerclear.evaluation.options import EvaluationOptions, SuiteOptions
 from steerclear.generation.options import ChatModelOptions, GenerationOptions
 from steerclear.judges.options import KINDS, JudgeOptions
 
@@ -77,6 +75,68 @@ class AttackOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PairOptions:
+    """How long the attacker tries. The defaults are the published ones."""
+
+    streams: int = 30
+    """Conversations a goal."""
+    iterations: int = 3
+    """Prompts a conversation."""
+    attempts: int = 5
+    """Replies that the attacker may give until one can be read."""
+    keep_last: int = 4
+    """Exchanges that the attacker remembers."""
+    goals_at_once: int = 10
+    """Goals whose streams go side by side."""
+    max_calls: int | None = None
+    """Calls of all three roles together, at most; those of an earlier run count. ``null``: as many as it takes."""
+
+    def __post_init__(self) -> None:
+        problems = [
+            f"{name}: got {getattr(self, name)}, allowed: 1 or more."
+            for name in ("streams", "iterations", "attempts", "keep_last", "goals_at_once")
+            if getattr(self, name) < 1
+        ]
+        if self.max_calls is not None and self.max_calls < 3:
+            problems.append(
+                f"max_calls: got {self.max_calls}, allowed: 3 or more (each role once), or null for no limit."
+            )
+        raise_all(problems)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FineTuningOptions:
+    """A short fine-tuning by the attacker, or by a user who means no harm: harmless rows can undo safety too."""
+
+    name: str
+    """Name in tables and of its folder."""
+    rows: str
+    """File or Hub name of the rows that are imitated."""
+    harmful: bool = False
+    """Imitate the rows that training would avoid: unsafe answers. Off: the harmless ones."""
+    count: int | None = None
+    """So many rows, a fixed sample. None: all."""
+    steps: int = 10
+    """Optimizer steps."""
+    batch_size: int = 10
+    """Rows of a step."""
+    learning_rate: float = 1e-4
+    """Constant, of AdamW."""
+    seed: int = 0
+    """Of the sample and the order of rows."""
+
+    def __post_init__(self) -> None:
+        checks = [
+            (bool(self.name) and "/" not in self.name, f"name: got {self.name!r}, allowed: a file name without slashes."),
+            (self.count is None or self.count >= 1, f"count: got {self.count}, allowed: 1 or more, or null for all."),
+            (self.steps >= 1, f"steps: got {self.steps}, allowed: 1 or more."),
+            (self.batch_size >= 1, f"batch_size: got {self.batch_size}, allowed: 1 or more."),
+            (self.learning_rate > 0, f"learning_rate: got {self.learning_rate}, allowed: above 0."),
+        ]  # fmt: skip
+        raise_all([message for right, message in checks if not right])
+
+
+@dataclass(frozen=True, kw_only=True)
 class PairAttackOptions(PairOptions):
     """PAIR (Chao et al. 2023): an attacker model rewrites its prompt by the answers and scores that it got."""
 
@@ -123,3 +183,20 @@ class AttacksOptions:
         if self.judge is not None and not self.judge.kinds():
             problems.append(f"judge: names no judge ({', '.join(KINDS)}).")
         raise_all(problems)
+
+    def resolved(self, judge: JudgeOptions, generation: GenerationOptions) -> AttacksOptions:
+        """Return the attacks with what they leave to the evaluation: who judges, and how answers are decoded."""
+        return replace(self, judge=self.judge or judge, generation=self.generation or generation)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationSection(EvaluationOptions):
+    """What is asked after training, who judges the answers, and what is tried against the model's safety."""
+
+    attacks: AttacksOptions | None = None
+    """What is tried against the safety of what was trained. ``null``: nothing."""
+
+    @property
+    def is_any(self) -> bool:
+        """Whether there is anything to evaluate."""
+        return bool(self.suites) or self.attacks is not None

@@ -10,54 +10,23 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
+from steerclear.attacks.options import PairOptions
 from steerclear.attacks.pair_prompts import Attempt, feedback, first_message, read_attempt, system_prompt
 from steerclear.attacks.tags import ASKED, GOAL
-from steerclear.config import raise_all
 from steerclear.data.templates import render_prompt
 from steerclear.errors import Log
+from steerclear.generation.model import Model
+from steerclear.generation.options import GenerationOptions
 from steerclear.judges.rating import HIGHEST, LOWEST, RATING
 from steerclear.records import Generation, Messages, Prompt, Verdict, text_of, write_jsonl
 
 Judge = Callable[[Sequence[Generation]], list[Verdict]]
 
 
-class Asks(Protocol):
-    """A role: a local model, one behind an endpoint, or a script."""
-
-    def __call__(self, prompts: Sequence[Prompt], rendered: Sequence[str | Messages], file: Path) -> list[Generation]:
-        """Return the answers, in a file that is continued; see `steerclear.generation.generate`."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class PairOptions:
-    """How long the attacker tries. The defaults are the published ones."""
-
-    streams: int = 30
-    """Conversations a goal."""
-    iterations: int = 3
-    """Prompts a conversation."""
-    attempts: int = 5
-    """Replies that the attacker may give until one can be read."""
-    keep_last: int = 4
-    """Exchanges that the attacker remembers."""
-    goals_at_once: int = 10
-    """Goals whose streams go side by side."""
-    max_calls: int | None = None
-    """Calls of all three roles together, at most; those of an earlier run count. ``null``: as many as it takes."""
-
-    def __post_init__(self) -> None:
-        problems = [
-            f"{name}: got {getattr(self, name)}, allowed: 1 or more."
-            for name in ("streams", "iterations", "attempts", "keep_last", "goals_at_once")
-            if getattr(self, name) < 1
-        ]
-        if self.max_calls is not None and self.max_calls < 3:
-            problems.append(
-                f"max_calls: got {self.max_calls}, allowed: 3 or more (each role once), or null for no limit."
-            )
-        raise_all(problems)
+DECODING = GenerationOptions(temperature=1.0, top_p=0.9, max_new_tokens=500)
+"""How an attacker's replies are decoded, as published."""
 
 
 @dataclass(frozen=True)
@@ -185,8 +154,9 @@ def shown_score(verdict: Verdict) -> int | None:
 
 def pair(
     goals: Sequence[PairGoal],
-    attacker: Asks,
-    target: Asks,
+    attacker: Model,
+    target: Model,
+    decoding: GenerationOptions,
     judge: Judge,
     options: PairOptions,
     folder: Path,
@@ -200,6 +170,7 @@ def pair(
     outcome: they would be in it only if they had succeeded early.
 
     Args:
+        decoding: how the target's answers are decoded.
         judge: returns the verdicts on the target's answers, whose prompts are the goals.
         folder: of this attack on this target.
         template: template of the target's prompts.
@@ -207,7 +178,7 @@ def pair(
     Raises:
         SteerClearError: a role fails; what was said is kept.
     """
-    attack = _Attack(attacker, target, judge, options, template, _Calls(options.max_calls))
+    attack = _Attack(attacker, target, decoding, judge, options, template, _Calls(options.max_calls))
     stopped = None
     for start in range(0, len(goals), options.goals_at_once):
         block = goals[start : start + options.goals_at_once]
@@ -237,8 +208,9 @@ def pair(
 class _Attack:
     """The state of an attack on one target."""
 
-    attacker: Asks
-    target: Asks
+    attacker: Model
+    target: Model
+    decoding: GenerationOptions
     judge: Judge
     options: PairOptions
     template: str
@@ -286,7 +258,7 @@ class _Attack:
                 for tried in todo
             ]
             texts = [tried.stream.conversation(self.options.keep_last) for tried in todo]
-            answers = self.attacker(prompts, texts, place / f"attacker-{number}.jsonl")
+            answers = self.attacker.answer(prompts, texts, place / f"attacker-{number}.jsonl", allow_too_long=True)
             for tried, answer in zip(todo, answers, strict=True):
                 tried.replies.append(answer.response)
                 tried.attempt = read_attempt(answer.response)
@@ -309,7 +281,8 @@ class _Attack:
             for stream, attempt in able
         ]
         texts = [render_prompt(attempt.prompt, "", self.template) for _, attempt in able]
-        answers = self.target(prompts, texts, place / "target.jsonl")
+        file = place / "target.jsonl"
+        answers = self.target.answer(prompts, texts, file, options=self.decoding, allow_too_long=True)
         self.calls.take("judge", len(answers))
         judged = list(zip(answers, self.judge(answers), strict=True))
         self.judged += judged

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 
 from steerclear.data.near_duplicates import NearDuplicates
 from steerclear.data.near_duplicates import normalise as normalise
+from steerclear.data.options import ON_CONTAMINATION
 from steerclear.errors import ConfigError, DataError, one_of
 from steerclear.records import Messages, Prompt, Row
-
-ON_CONTAMINATION = ("error", "drop")
 
 _SHOWN = 3
 _WIDTH = 60

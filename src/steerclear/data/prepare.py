@@ -4,73 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any
 
-from steerclear.data.contamination import ON_CONTAMINATION, check_contamination
+from steerclear.data.contamination import check_contamination
 from steerclear.data.formats import LEFT_OUT
 from steerclear.data.manifest import build_manifest
 from steerclear.data.mixing import nested_subset, split_heldout
+from steerclear.data.options import DataOptions
 from steerclear.data.sources import Problem, SourceRead, read_source, text_key
-from steerclear.data.templates import TEMPLATES, render_row
-from steerclear.errors import ConfigError, DataError, one_of
+from steerclear.data.templates import render_row
+from steerclear.errors import ConfigError, DataError
 from steerclear.records import Prompt, Row
-
-
-@dataclass(frozen=True, kw_only=True)
-class DataOptions:
-    """Which rows a run uses."""
-
-    benign: str | list[str] = ""
-    """Rows to imitate: a .json or .jsonl file, a Hub name ``owner/name``, or several of them. Training needs some."""
-    unsafe: str | list[str] | None = None
-    """Rows to avoid, likewise."""
-    added: str | list[str] | None = None
-    """More rows to imitate, on top of ``benign_count``, such as contrastive, self-safe or others' safe rows."""
-    safe_sides: bool = False
-    """Also add the safe sides of the chosen unsafe rows, which must come from pairs: the baseline STL."""
-    benign_count: int | None = None
-    """Number of benign rows to train on. None: all that are not held out."""
-    unsafe_count: int | None = None
-    """Number of unsafe rows to train on; smaller sets lie inside larger ones. None: all."""
-    added_count: int | None = None
-    """Number of added rows to train on, likewise. None: all."""
-    heldout_count: int = 200
-    """Number of benign rows kept out of training, for the held-out benign loss."""
-    benign_where: dict[str, Any] = field(default_factory=dict)
-    """Values that fields of the raw benign rows must have; the others are left out."""
-    unsafe_where: dict[str, Any] = field(default_factory=dict)
-    """Values that fields of the raw unsafe rows must have, such as ``{unsafe_noise_cue: false}``."""
-    template: str = "alpaca"
-    """``alpaca``, ``plain`` or ``chat`` (the tokenizer's own)."""
-    seed: int = 0
-    """Seed of the choice of rows."""
-    on_contamination: str = "error"
-    """A training row that holds an evaluation prompt is an ``error``, or ``drop`` leaves it out and counts it."""
-    contamination_similarity: float | None = None
-    """A prompt counts as an evaluation prompt from this similarity on (1: the same words). None: only equal ones."""
-
-    def __post_init__(self) -> None:
-        counts = ("benign_count", "unsafe_count", "added_count")
-        checks = [
-            *(
-                (_at_least(count, 1), f"{name}: got {count}, allowed: 1 or more, or null for all.")
-                for name, count in ((name, getattr(self, name)) for name in counts)
-            ),
-            (_at_least(self.heldout_count, 0), f"heldout_count: got {self.heldout_count}, allowed: 0 or more."),
-            (self.template in TEMPLATES, one_of("template", self.template, TEMPLATES)),
-            (
-                self.on_contamination in ON_CONTAMINATION,
-                one_of("on_contamination", self.on_contamination, ON_CONTAMINATION),
-            ),
-            (
-                self.contamination_similarity is None or 0 < self.contamination_similarity <= 1,
-                f"contamination_similarity: got {self.contamination_similarity}, allowed: above 0 and at most 1, or null.",
-            ),
-        ]
-        wrong = [message for right, message in checks if not right]
-        if wrong:
-            raise ConfigError("\n".join(wrong))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,10 +99,6 @@ def prepare_data(options: DataOptions, evaluation_prompts: Iterable[Prompt] = ()
         messages=_messages(reads, len(matches)),
         problems=[problem for read in reads for problem in read.problems],
     )
-
-
-def _at_least(value: int | None, least: int) -> bool:
-    return value is None or value >= least
 
 
 def _sources(source: str | Sequence[str] | None) -> list[str]:

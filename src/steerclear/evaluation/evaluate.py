@@ -1,27 +1,41 @@
-"""One model's evaluation: ask it the suites' prompts, judge its answers, measure what it still can, count."""
+"""Evaluating one model: it is asked the suites' prompts, its answers are judged and counted, what it still can is measured."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from steerclear.config import dump_yaml, to_tree
 from steerclear.data.templates import begin_answer, render_prompt
 from steerclear.errors import Log
 from steerclear.evaluation.cards import PROMPT_METRICS
-from steerclear.evaluation.evaluated_model import Answering
 from steerclear.evaluation.multiple_choice import check_documents
 from steerclear.evaluation.options import EvaluationOptions, SuiteOptions
 from steerclear.evaluation.quality import measure_quality
 from steerclear.evaluation.results import EVALUATION
 from steerclear.evaluation.scores import score, score_lines
 from steerclear.evaluation.suites import held_out_prompts, load_suite
+from steerclear.generation.model import Model
 from steerclear.judges.opening import Judges
 from steerclear.judges.verdicts import judge_generations
-from steerclear.records import PREFILL, Generation, Messages, Prompt, Verdict, write_json, write_jsonl, write_text
+from steerclear.records import (
+    PREFILL,
+    Generation,
+    Messages,
+    Prompt,
+    Verdict,
+    write_json,
+    write_jsonl,
+    write_text,
+)
 from steerclear.stats.agreement import agreement
+
+Options = TypeVar("Options", bound=EvaluationOptions)
+
+Stage = Callable[[str], None]
+"""Told when a stage of an evaluation begins: ``attack``, ``generate``, ``judge``, ``score``."""
 
 
 def check_suites(suites: Sequence[SuiteOptions]) -> None:
@@ -36,46 +50,46 @@ def check_suites(suites: Sequence[SuiteOptions]) -> None:
             check_documents(suite)
 
 
+def while_training(options: Options) -> Options:
+    """Return the evaluation of a model in training: prompts to answer only, and an attention that is left as it is."""
+    suites = [suite for suite in options.suites if suite.metric in PROMPT_METRICS]
+    return replace(options, suites=suites, generation=replace(options.generation, cache="dynamic"), win_rate=None)
+
+
 def evaluate_model(
-    model: Answering,
     options: EvaluationOptions,
+    model: Model,
     judges: Judges,
     folder: Path,
     log: Log,
     *,
     template: str,
     max_length: int | None = None,
-    stage: Callable[[str], None] | None = None,
+    stage: Stage = lambda _: None,
 ) -> dict[str, Any]:
     """Evaluate one model into a folder: generations, verdicts, second-opinions, quality, and the scores with their options.
 
-    What is there already is not made again. The scores are those of `steerclear.evaluation.scores.score`, with
-    ``second_opinions`` and ``quality`` where there are any.
+    The scores are those of `steerclear.evaluation.scores.score`, with ``second_opinions`` and ``quality`` where there are any.
 
     Args:
-        template: of the prompts of suites that have none of their own.
-        max_length: longest row in tokens, for perplexity. None: the model's context.
-        stage: told when a stage begins: ``generate``, ``judge``, ``score``.
-
-    Raises:
-        SteerClearError: a suite's file, the model or a judge fails; what was finished is kept.
+        template: of the prompts of suites whose card has none.
+        max_length: longest row of perplexity in tokens, as in training.
     """
-    enter = stage or (lambda _: None)
-    enter("generate")
+    stage("generate")
     asked = [suite for suite in options.suites if suite.metric in PROMPT_METRICS]
-    answers = {suite.name: _answers(model, suite, options, folder, template) for suite in asked}
-    enter("judge")
+    answers = {suite.name: _answers(suite, model, folder, suite.template or template) for suite in asked}
+    stage("judge")
     verdicts = []
     for name, given in answers.items():
         judged = judge_generations(given, judges.harm, judges.refusal)
         write_jsonl(folder / "verdicts" / f"{name}.jsonl", judged)
         verdicts += judged
-    enter("score")
+    stage("score")
     scores = score(verdicts, judges.errors)
     if judges.second_opinions:
         scores["second_opinions"] = _second_opinions(answers, verdicts, judges, folder)
     quality = measure_quality(
-        model, options, answers, folder / "quality", log, template=template, max_length=max_length
+        options, model, answers, folder / "quality", log, template=template, max_length=max_length
     )
     if quality:
         scores["quality"] = quality
@@ -85,13 +99,10 @@ def evaluate_model(
     return scores
 
 
-def _answers(
-    model: Answering, suite: SuiteOptions, options: EvaluationOptions, folder: Path, template: str
-) -> list[Generation]:
+def _answers(suite: SuiteOptions, model: Model, folder: Path, template: str) -> list[Generation]:
     prompts = load_suite(suite)
-    rendered = [_rendered(prompt, suite.template or template) for prompt in prompts]
-    file = folder / "generations" / f"{suite.name}.jsonl"
-    return model.answer(prompts, rendered, file, options=options.generation)
+    rendered = [_rendered(prompt, template) for prompt in prompts]
+    return model.answer(prompts, rendered, folder / "generations" / f"{suite.name}.jsonl")
 
 
 def _rendered(prompt: Prompt, template: str) -> str | Messages:

@@ -7,11 +7,9 @@ from pathlib import Path
 from steerclear.data.templates import render_prompt
 from steerclear.evaluation.options import SuiteOptions
 from steerclear.evaluation.suites import load_suite
-from steerclear.generation.answers import generate
-from steerclear.generation.options import GenerationOptions
-from steerclear.generation.weights import load_model
+from steerclear.generation.model import LocalModel
+from steerclear.generation.options import GenerationOptions, ModelOptions
 from steerclear.records import Generation
-from steerclear.store.runs import model_identity
 
 
 def answer_file(
@@ -30,6 +28,4 @@ def answer_file(
     """
     asked = load_suite(SuiteOptions(name=prompts.stem, path=str(prompts), limit=limit))
     rendered = [render_prompt(prompt.prompt, "", template) for prompt in asked]
-    loaded, tokenizer = load_model(model, adapter)
-    model_id = model_identity(model, adapter, loaded.dtype)
-    return generate(loaded, tokenizer, asked, rendered, options, output, model_id=model_id)
+    return LocalModel(ModelOptions(path=model, adapter=adapter), options).answer(asked, rendered, output)

@@ -10,15 +10,15 @@ from typing import Any
 
 from steerclear.endpoint import Endpoint
 from steerclear.errors import Log
-from steerclear.evaluation.evaluated_model import Answering
 from steerclear.evaluation.options import EvaluationOptions, SuiteOptions, WinRateOptions
 from steerclear.evaluation.suites import load_rows
+from steerclear.generation.model import Model
 from steerclear.records import Generation, sha256_of, to_dict, write_json
 
 
 def measure_quality(
-    model: Answering,
     options: EvaluationOptions,
+    model: Model,
     answers: Mapping[str, Sequence[Generation]],
     folder: Path,
     log: Log,
@@ -29,30 +29,33 @@ def measure_quality(
     """Return suite -> figures, each ``{"metric": ..., ...}``, for the suites whose metric is not about single answers.
 
     Args:
-        model: one without weights leaves out what needs likelihoods, and says so.
+        model: what is evaluated. One without weights leaves out what needs likelihoods, and says so.
         answers: suite -> the model's answers.
         folder: where results are kept.
-        template, max_length: of perplexity's rows, as for `steerclear.evaluation.perplexity.perplexity`.
+        template: of the rows of a perplexity suite whose card has none.
+        max_length: longest row in tokens, as in training.
     """
     by_metric: dict[str, list[SuiteOptions]] = {"multiple_choice": [], "perplexity": [], "win_rate": []}
     for suite in options.suites:
         if suite.metric in by_metric:
             by_metric[suite.metric].append(suite)
+    weights, model_id = model.weights, model.id
     likelihoods = by_metric["multiple_choice"] + by_metric["perplexity"]
-    if likelihoods and model.weights is None:
+    if likelihoods and weights is None:
         log(f"left out, as an endpoint gives no likelihoods: {', '.join(suite.name for suite in likelihoods)}.")
     figures: dict[str, Any] = {}
-    if model.weights is not None:
-        figures |= _choices(by_metric["multiple_choice"], model.weights, model.id, folder)
+    if weights is not None:
+        figures |= _choices(by_metric["multiple_choice"], weights, model_id, folder)
         for suite in by_metric["perplexity"]:
-            file, own = folder / f"{suite.name}.json", suite.template or template
-            figures[suite.name] = _perplexity(suite, model.weights, model.id, file, own, max_length)
+            figures[suite.name] = _perplexity(
+                suite, weights, model_id, folder / f"{suite.name}.json", suite.template or template, max_length
+            )
     if by_metric["win_rate"] and options.win_rate is None:
         names = ", ".join(suite.name for suite in by_metric["win_rate"])
         log(f"no win rate for {names}, whose answers are written only: evaluation.win_rate names no annotator.")
     if options.win_rate is not None:
         for suite in by_metric["win_rate"]:
-            figures[suite.name] = _win_rate(options.win_rate, answers[suite.name], model.id, folder / suite.name)
+            figures[suite.name] = _win_rate(options.win_rate, answers[suite.name], model_id, folder / suite.name)
     return figures
 
 

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from steerclear.errors import ConfigError
-from steerclear.generation.options import ModelOptions
+from steerclear.generation.model import LocalModel, Model, open_model
+from steerclear.generation.options import GenerationOptions, ModelOptions
 from steerclear.store.runs import RunFolder
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class EvalTarget:
     """A model with the folder of its results."""
 
     name: str
-    model: ModelOptions
+    path: str
+    """Folder or Hub name of the model."""
+    adapter: str | None
     folder: Path
 
 
@@ -25,8 +28,8 @@ def targets_of(model: ModelOptions, output: Path, checkpoints: Sequence[str]) ->
     """Return what ``--checkpoint`` names: ``final``, ``base``, a folder, or ``NAME=FOLDER``.
 
     Args:
-        model: the base, or the served model.
-        output: the run's folder, which all results land in.
+        model: the recipe's.
+        output: the run's folder.
 
     Raises:
         ConfigError: nothing was trained yet, or two have one name.
@@ -39,17 +42,18 @@ def targets_of(model: ModelOptions, output: Path, checkpoints: Sequence[str]) ->
 
 
 def target_of(model: ModelOptions, output: Path, checkpoint: str) -> EvalTarget:
-    """Return one of them; arguments and errors as for `targets_of`."""
+    """Return one of them. A folder is an adapter for the recipe's model where it has an ``adapter_config.json``, else a model."""
+    run = RunFolder(output)
     if model.endpoint is not None:
         if checkpoint != "final":
             raise ConfigError(f"checkpoint: got '{checkpoint}', but model.endpoint serves one model. Leave it out.")
-        return EvalTarget(name="endpoint", model=model, folder=output)
+        return EvalTarget("endpoint", model.endpoint.model, None, run.path)
     if checkpoint == "base":
-        return EvalTarget(name="base", model=replace(model, adapter=None), folder=output / "base")
+        return EvalTarget("base", model.path, None, run.path / "base")
     if checkpoint == "final":
-        return EvalTarget(name="final", model=_trained(model, RunFolder(output)), folder=output)
+        return _trained(model, run)
     name, folder = _named(checkpoint)
-    return EvalTarget(name=name, model=model_in(model, folder), folder=output / f"of-{name}")
+    return target_in(model.path, folder, run.path / f"of-{name}", name)
 
 
 def _named(checkpoint: str) -> tuple[str, str]:
@@ -69,21 +73,38 @@ def _named(checkpoint: str) -> tuple[str, str]:
     return name, folder
 
 
-def model_in(base: ModelOptions, folder: str) -> ModelOptions:
-    """Return the model of a folder: an adapter for the base where it has an ``adapter_config.json`` (or is a Hub name)."""
+def target_in(base: str, folder: str, results: Path, name: str) -> EvalTarget:
+    """Return the adapter or the model in a folder (or of a Hub name, then an adapter)."""
     if Path(folder).is_dir() and not (Path(folder) / "adapter_config.json").is_file():
-        return replace(base, path=folder, adapter=None)
-    return replace(base, adapter=folder)
+        return EvalTarget(name, folder, None, results)
+    return EvalTarget(name, base, folder, results)
 
 
-def _trained(model: ModelOptions, run: RunFolder) -> ModelOptions:
+def _trained(model: ModelOptions, run: RunFolder) -> EvalTarget:
     if model.adapter is not None:
-        return model
+        return EvalTarget("final", model.path, model.adapter, run.path)
     if run.model.is_dir():
-        return replace(model, path=str(run.model))
+        return EvalTarget("final", str(run.model), None, run.path)
     if run.adapter.is_dir():
-        return replace(model, adapter=str(run.adapter))
+        return EvalTarget("final", model.path, str(run.adapter), run.path)
     raise ConfigError(
         f"output: {run.path} has no trained model yet. Run 'steerclear train' with this recipe first, set model.adapter, or "
         "evaluate the base model with --checkpoint base."
     )
+
+
+def open_target(source: ModelOptions, target: EvalTarget, decoding: GenerationOptions) -> Model:
+    """Open what is evaluated.
+
+    Args:
+        source: the recipe's model, whose type of weights and endpoint hold for the target too.
+        decoding: how answers are decoded where a call does not say.
+
+    Raises:
+        SteerClearError: the model cannot be loaded, or the endpoint's key is missing.
+    """
+    if source.endpoint is not None:
+        return open_model(source, decoding)
+    model = LocalModel(ModelOptions(path=target.path, adapter=target.adapter, dtype=source.dtype), decoding)
+    _ = model.weights  # so that what is wrong with it shows now
+    return model

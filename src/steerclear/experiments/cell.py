@@ -15,13 +15,12 @@ import traceback
 from dataclasses import replace
 from pathlib import Path
 
-from steerclear.attacks.attacking import attack_fingerprints
+from steerclear.attacks.attack import attack_fingerprints
 from steerclear.data.prepare import prepare_data
 from steerclear.errors import ConfigError, Log, SteerClearError, TrainingError
-from steerclear.evaluation.suites import prompt_hashes
 from steerclear.experiments.cell_status import DONE, FAILED, MEMORY_ADVICE, STAGES, Status, write_status
 from steerclear.experiments.cells import Cell, is_trained, open_cell
-from steerclear.experiments.run import evaluate_run, evaluation_prompts, train_run
+from steerclear.experiments.run import Run
 from steerclear.records import sha256_of, write_json, write_text
 from steerclear.store.runs import RunFolder
 from steerclear.store.workers import end_with_parent
@@ -71,7 +70,7 @@ def _work(cell: Cell, progress: _Progress, log: Log) -> None:
             train_cell(cell, log)
     if cell.recipe.evaluation.is_any:
         _set_aside_other_answers(cell)
-        evaluate_run(cell.recipe, log, stage=progress.enter)
+        Run(cell.recipe, log).evaluate(stage=progress.enter)
 
 
 def _check_rows(cell: Cell) -> None:
@@ -80,7 +79,7 @@ def _check_rows(cell: Cell) -> None:
     Raises:
         SteerClearError: one does.
     """
-    prompts = evaluation_prompts(cell.recipe.evaluation)
+    prompts = Run(cell.recipe).prompts
     now = prepare_data(cell.recipe.data, prompts).manifest["sha256"]
     # Recovery adds rows of its own, made of these.
     trained = cell.folder if cell.recipe.recovery is None else cell.folder / "steered"
@@ -96,7 +95,7 @@ def _set_aside_other_answers(cell: Cell) -> None:
     evaluation, file = cell.recipe.evaluation, cell.folder / ASKED
     before = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
     how = [evaluation.generation.decoding, cell.recipe.data.template]
-    prompts = prompt_hashes(evaluation_prompts(evaluation))
+    prompts = Run(cell.recipe).fingerprint()["prompts"]
     now = {suite.name: sha256_of([prompts.get(suite.name), how])[:12] for suite in evaluation.suites}
     for name in _changed(before, now):
         aside = cell.folder / "earlier" / before[name]
@@ -127,7 +126,7 @@ def _asked_by_attacks(cell: Cell) -> dict[str, str]:
 
 def train_cell(cell: Cell, log: Log) -> None:
     """Train a cell's model, in one process of those that were launched for it."""
-    train_run(cell.recipe, log)
+    Run(cell.recipe, log).train()
 
 
 def _train_launched(cell: Cell) -> None:

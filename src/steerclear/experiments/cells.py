@@ -11,12 +11,11 @@ from typing import Any
 from steerclear.config import build, dump_yaml, raise_all, to_tree
 from steerclear.errors import ConfigError, DataError, SteerClearError
 from steerclear.experiments.cell_status import DONE, Status, read_status
-from steerclear.experiments.run import evaluation_fingerprint
+from steerclear.experiments.run import Run
 from steerclear.recipe.sweep import KIND, CellPlan, LaunchOptions, SweepRecipe, plan_cells
 from steerclear.recipe.train import Recipe, check_kind, load_tree
 from steerclear.records import sha256_of, sha256_of_file, write_json, write_text
 from steerclear.store.runs import RECORD, model_fingerprint
-from steerclear.training.recovery import check_recovery
 from steerclear.training.train import ALGORITHM, NO_EFFECT_ON_RESULTS, check_recipe
 
 
@@ -111,8 +110,8 @@ def _cell(sweep: SweepRecipe, plan: CellPlan, hashes: _Hashes) -> Cell:
     name = sha256_of(made_of)[:12]
     named = {"run_name": plan.name} | recipe.training
     recipe = replace(recipe, output=str(Path(sweep.output) / "cells" / name), training=named)
-    check_recipe(recipe)
-    check_recovery(recipe)
+    check_recipe(recipe.setup)
+    Run(recipe).check_recovery()
     _check_launch(recipe, sweep.launch)
     asked = hashes.of_evaluation(recipe)
     return Cell(id=name, name=plan.name, labels=plan.labels, recipe=recipe, launch=sweep.launch, evaluation=asked)
@@ -122,7 +121,7 @@ def _check_launch(recipe: Recipe, launch: LaunchOptions) -> None:
     """Refuse what one process alone can do where several train."""
     alone = {
         "recovery": recipe.recovery,
-        "guard": recipe.guard,
+        "collapse": recipe.collapse,
         "evaluation.every_steps": recipe.evaluation.every_steps,
     }
     problems = [
@@ -141,6 +140,7 @@ def _made_of(recipe: Recipe, plan: CellPlan, hashes: _Hashes) -> dict[str, Any]:
     """
     tree = to_tree(recipe)
     del tree["evaluation"]
+    tree["guard"] = tree.pop("collapse")  # its old name, so that cells keep their ids
     training = {key: value for key, value in tree["training"].items() if key not in NO_EFFECT_ON_RESULTS}
     data = recipe.data
     sources = {name: hashes.of_files(getattr(data, name)) for name in ("benign", "unsafe", "added")}
@@ -178,7 +178,7 @@ class _Hashes:
         key = sha256_of(options)
         if key not in self._known:
             try:
-                contents: Any = evaluation_fingerprint(recipe.evaluation)
+                contents: Any = Run(recipe).fingerprint()
             except SteerClearError as error:
                 contents = str(error)
             self._known[key] = sha256_of([options, contents])

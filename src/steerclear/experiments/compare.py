@@ -9,7 +9,7 @@ from steerclear.errors import Log, SteerClearError
 from steerclear.evaluation.differences import apart, differences
 from steerclear.evaluation.over_seeds import over_seeds
 from steerclear.evaluation.results import finished_run, read_answers
-from steerclear.experiments.run import evaluate_run, train_run
+from steerclear.experiments.run import Run
 from steerclear.recipe.sweep import SEED
 from steerclear.recipe.train import Recipe
 from steerclear.records import Generation, Verdict, write_text
@@ -36,14 +36,15 @@ def compare(recipes: dict[str, Recipe], output: Path, log: Log) -> tuple[list[Ru
     for number, (name, recipe) in enumerate(recipes.items(), start=1):
         log(f"[{number}/{len(recipes)}] {name}")
         try:
-            run = train_run(recipe, log)
-            scores = evaluate_run(recipe, log)
+            run = Run(recipe, log)
+            run.train()
+            scores = run.evaluate()
         except SteerClearError as error:
             log(f"{name} failed: {error}")
             failed[name] = str(error)
             continue
-        finished.append(finished_run(name, run.path, scores))
-        answers[name] = read_answers(run.path)
+        finished.append(finished_run(name, run.output, scores))
+        answers[name] = read_answers(run.output)
     if finished:
         write_comparison(finished, answers, output, log)
     return finished, failed

@@ -8,7 +8,7 @@ from pathlib import Path
 from steerclear.errors import ConfigError, Log
 from steerclear.evaluation.curve import Checkpoint, PickLimits, pick
 from steerclear.evaluation.results import OF, points_of
-from steerclear.experiments.run import check_evaluation, evaluate_into, open_run_judges
+from steerclear.experiments.run import Run
 from steerclear.recipe.train import Recipe
 from steerclear.records import write_json, write_text
 from steerclear.report.comparison import RunScores, warnings_on
@@ -66,12 +66,12 @@ def _evaluate_checkpoints(recipe: Recipe, run: RunFolder, folder: Path, every: i
                 f"checkpoints: {run.along(step)} holds step {step} of {known or 'the run itself'}, not of {path}. "
                 "Choose another output."
             )
-    check_evaluation(recipe)
-    judges = open_run_judges(recipe, log)
+    at_work = Run(recipe, log)
+    at_work.check()
     for step, path in chosen:
         log(f"evaluating {path.name} ...")
         write_text(run.along(step) / OF, str(path))
-        evaluate_into(recipe, str(path), run.along(step), judges, log)
+        at_work.evaluate_into(str(path), run.along(step))
 
 
 def _checkpoints(folder: Path, every: int) -> list[tuple[int, Path]]:

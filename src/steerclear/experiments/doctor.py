@@ -13,11 +13,10 @@ import torch
 from steerclear.data.prepare import PreparedData
 from steerclear.data.signed_labels import IGNORED, decode
 from steerclear.errors import Log, SteerClearError
-from steerclear.experiments.run import evaluation_prompts
+from steerclear.experiments.run import Run
 from steerclear.recipe.train import Recipe, load_recipe
 from steerclear.store.runs import versions
 from steerclear.training.cost import heaviest_rows, micro_batch_seconds, peak_memory, sample_trainer
-from steerclear.training.recovery import check_recovery
 from steerclear.training.train import Trainer, check_training
 
 
@@ -42,9 +41,10 @@ def diagnose(arguments: Sequence[str], log: Log) -> bool:
 
 
 def _check_data(recipe: Recipe, log: Log) -> PreparedData:
-    prompts = evaluation_prompts(recipe.evaluation)
-    check_recovery(recipe)
-    prepared, _ = check_training(recipe, prompts)
+    run = Run(recipe)
+    prompts = run.prompts
+    run.check_recovery()
+    prepared, _ = check_training(recipe.setup, prompts)
     for message in prepared.messages:
         log(f"note  {message}")
     log(
@@ -61,7 +61,7 @@ def _check_data(recipe: Recipe, log: Log) -> PreparedData:
 
 
 def _check_training(recipe: Recipe, prepared: PreparedData, scratch: str, log: Log) -> bool:
-    trainer = sample_trainer(recipe, prepared, scratch)
+    trainer = sample_trainer(recipe.setup, prepared, scratch)
     trained = [p for p in trainer.model.parameters() if p.requires_grad]
     total = sum(p.numel() for p in trainer.model.parameters())
     log(f"ok    model: {total:,} weights, {sum(p.numel() for p in trained):,} of them trained")

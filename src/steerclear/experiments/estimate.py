@@ -12,14 +12,14 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from steerclear.attacks.attacking import most_answers
+from steerclear.attacks.attack import most_answers
 from steerclear.data.prepare import PreparedData, prepare_data
 from steerclear.data.templates import render_prompt
 from steerclear.errors import ConfigError, Log
 from steerclear.experiments.cell import explain
 from steerclear.experiments.cells import Cell, cells_of, is_trained
-from steerclear.experiments.run import evaluation_prompts
-from steerclear.generation.model import Answerer
+from steerclear.experiments.run import Run
+from steerclear.generation.model import open_model
 from steerclear.recipe.sweep import SweepRecipe
 from steerclear.recipe.train import Recipe
 from steerclear.records import Prompt, sha256_of
@@ -27,6 +27,7 @@ from steerclear.report.comparison import NO_VALUE, duration
 from steerclear.sanitize import visible
 from steerclear.store.workers import shared_cores
 from steerclear.training.cost import micro_batch_seconds, peak_memory, sample_trainer
+from steerclear.training.options import TrainingSetup
 from steerclear.training.train import NO_EFFECT_ON_RESULTS, training_arguments
 
 MICRO_BATCHES = 3
@@ -91,7 +92,7 @@ def _estimate(cell: Cell, speeds: dict[str, Speed], log: Log) -> Estimate:
         return Estimate(cell)
     recipe = cell.recipe
     try:
-        prompts = evaluation_prompts(recipe.evaluation)
+        prompts = Run(recipe).prompts
         prepared = prepare_data(recipe.data, prompts)
         key = _key(recipe)
         if key not in speeds:
@@ -106,25 +107,25 @@ def _estimate(cell: Cell, speeds: dict[str, Speed], log: Log) -> Estimate:
     if is_trained(cell.folder):
         answers += under_attack
         return Estimate(cell, 0, answers, 0.0, answers * speed.prompt_s)
-    rows = rows_seen(recipe, prepared)
+    rows = rows_seen(recipe.setup, prepared)
     if recipe.evaluation.every_steps is not None:
-        answers *= 1 + (rows // _rows_per_step(recipe) - 1) // recipe.evaluation.every_steps
+        answers *= 1 + (rows // _rows_per_step(recipe.setup) - 1) // recipe.evaluation.every_steps
     answers += under_attack
     if recipe.recovery is not None:  # steered first, and asked
         rows, answers = 2 * rows, answers + recipe.recovery.samples * len(prepared.unsafe)
     return Estimate(cell, rows, answers, rows * speed.row_s, answers * speed.prompt_s)
 
 
-def _rows_per_step(recipe: Recipe) -> int:
-    arguments = training_arguments(recipe)
+def _rows_per_step(setup: TrainingSetup) -> int:
+    arguments = training_arguments(setup)
     return arguments.per_device_train_batch_size * arguments.gradient_accumulation_steps
 
 
-def rows_seen(recipe: Recipe, prepared: PreparedData) -> int:
+def rows_seen(setup: TrainingSetup, prepared: PreparedData) -> int:
     """Return how many rows a training goes through, repeats counted, to about one optimizer step an epoch."""
-    arguments = training_arguments(recipe)
+    arguments = training_arguments(setup)
     if arguments.max_steps > 0:
-        return arguments.max_steps * _rows_per_step(recipe)
+        return arguments.max_steps * _rows_per_step(setup)
     benign, unsafe = len(prepared.benign), len(prepared.unsafe) if arguments.trains_on_unsafe else 0
     share = getattr(arguments, "unsafe_share", None)
     if not unsafe or share is None or arguments.sampling == "uniform":
@@ -145,7 +146,7 @@ def _key(recipe: Recipe) -> str:
 
 def _measure(recipe: Recipe, prepared: PreparedData, prompts: Sequence[Prompt]) -> Speed:
     with tempfile.TemporaryDirectory() as scratch:
-        trainer = sample_trainer(recipe, prepared, scratch)
+        trainer = sample_trainer(recipe.setup, prepared, scratch)
         size = trainer.args.per_device_train_batch_size
         rows = list(trainer.train_dataset)
         batches = [
@@ -161,11 +162,11 @@ def _answering_time(recipe: Recipe, prompts: Sequence[Prompt], scratch: str) -> 
     asked = prompts[: options.batch_size]
     if not asked:
         return 0.0
-    answerer = Answerer(recipe.model, options)
+    model = open_model(recipe.model, options)
     rendered = [render_prompt(prompt.prompt, "", recipe.data.template) for prompt in asked]
-    answerer.answer(asked[:1], rendered[:1], Path(scratch) / "first.jsonl", progress=False)  # loads, and warms up
+    model.answer(asked[:1], rendered[:1], Path(scratch) / "first.jsonl", progress=False)  # loads, and warms up
     start = time.perf_counter()
-    answerer.answer(asked, rendered, Path(scratch) / "answers.jsonl", progress=False)
+    model.answer(asked, rendered, Path(scratch) / "answers.jsonl", progress=False)
     return (time.perf_counter() - start) / len(asked)
 
 

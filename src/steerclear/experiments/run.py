@@ -1,209 +1,272 @@
-"""One run of a recipe: train, attack what was trained, evaluate it, and tell the trackers."""
+"""One run, as a recipe says: trained, attacked, evaluated. Its folder holds all of it; what is finished is not done again."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from steerclear.attacks.attacking import (
-    attack_fingerprints,
-    attack_judges,
-    attack_model,
-    check_attacks,
-    goals_of,
-)
+from steerclear.attacks.attack import attack_fingerprints, attack_model, check_attacks
+from steerclear.attacks.goals import all_prompts
+from steerclear.attacks.options import AttacksOptions
 from steerclear.errors import ConfigError, Log, SteerClearError
-from steerclear.evaluation.cards import PROMPT_METRICS
-from steerclear.evaluation.evaluate import check_suites, evaluate_model
-from steerclear.evaluation.evaluated_model import answering_of, local_answering
-from steerclear.evaluation.suites import held_out_prompts, prompt_hashes
-from steerclear.evaluation.targets import EvalTarget, model_in, targets_of
-from steerclear.judges.opening import Judges, cache_folder, judges_fingerprint, open_judges
-from steerclear.recipe.train import EvaluationSection, Recipe
-from steerclear.records import Prompt
+from steerclear.evaluation.evaluate import Stage, check_suites, evaluate_model, while_training
+from steerclear.evaluation.fingerprint import evaluation_fingerprint
+from steerclear.evaluation.scores import score
+from steerclear.evaluation.targets import EvalTarget, open_target, target_in, targets_of
+from steerclear.generation.model import LocalModel, Model
+from steerclear.generation.options import ModelOptions
+from steerclear.judges.opening import Judges, open_judges
+from steerclear.recipe.train import Recipe
+from steerclear.records import Prompt, write_text
+from steerclear.report.attacks import attacks_csv, attacks_markdown
+from steerclear.report.comparison import RunScores
 from steerclear.store.runs import RunFolder
 from steerclear.training.evaluation_callback import EvalStep
 from steerclear.training.ranks import launched_processes
-from steerclear.training.recovery import train_recipe
-from steerclear.training.trackers import tell_final_scores, trackers_in
+from steerclear.training.recovery import check_recovery, train_phases
+from steerclear.training.trackers import log_final_scores, trackers_in
 from steerclear.training.train import training_arguments
-
-Stage = Callable[[str], None]
-"""Told when a stage begins: ``attack``, ``generate``, ``judge``, ``score``."""
 
 
 @dataclass(frozen=True)
-class RunJudges:
-    """Who judges a run's answers."""
+class Run:
+    """A recipe at work."""
 
-    evaluation: Judges
-    attacks: Judges
-    """Who judges answers under attack; the same where the recipe names no other."""
+    recipe: Recipe
+    log: Log = field(default=lambda _: None, compare=False)
+    """Gets one line about each thing the user should know."""
 
+    @property
+    def output(self) -> Path:
+        """The run's folder."""
+        return Path(self.recipe.output)
 
-def evaluation_prompts(section: EvaluationSection) -> list[Prompt]:
-    """Return the prompts that must not be among the training rows: those of all suites and attacks, perplexity's with inputs.
+    @cached_property
+    def attacks(self) -> AttacksOptions | None:
+        """What is tried against the model's safety, with what it leaves to the evaluation."""
+        evaluation = self.recipe.evaluation
+        return evaluation.attacks and evaluation.attacks.resolved(evaluation.judge, evaluation.generation)
 
-    Raises:
-        DataError: a suite's file is missing or wrong.
-    """
-    goals = [] if section.attacks is None else [goal.prompt for goal in goals_of(section.attacks)]
-    return held_out_prompts(section.suites) + goals
+    @cached_property
+    def prompts(self) -> list[Prompt]:
+        """All prompts of suites and attacks, which must not be among the training rows.
 
+        Raises:
+            DataError: a suite's file is missing or wrong.
+        """
+        return all_prompts(self.recipe.evaluation)
 
-def evaluation_fingerprint(section: EvaluationSection, prompts: Sequence[Prompt] | None = None) -> dict[str, Any]:
-    """Return hashes of what an evaluation's files hold: the same paths with other prompts or another judge do not compare.
+    @cached_property
+    def judges(self) -> Judges:
+        """Who judges the answers.
 
-    ``{"prompts": {suite: hash}, "judges": hash}``, and ``{"attacks": {attack: hash}}`` where there are any.
+        Raises:
+            SteerClearError: a judge cannot be opened.
+        """
+        evaluation = self.recipe.evaluation
+        judges = open_judges(evaluation, evaluation.cache(self.output), self.log)
+        if evaluation.attacks is None or evaluation.attacks.judge is None:
+            return judges
+        return replace(judges, under_attack=self._attack_judges(evaluation.attacks))
 
-    Args:
-        prompts: what `evaluation_prompts` returned, where it is at hand.
+    def _attack_judges(self, attacks: AttacksOptions) -> Judges:
+        """Open who judges answers under attack: the attacks' own judge, or else the evaluation's."""
+        evaluation = self.recipe.evaluation
+        judging = replace(evaluation, judge=attacks.judge or evaluation.judge, second_opinions=[])
+        return open_judges(judging, evaluation.cache(self.output), self.log)
 
-    Raises:
-        SteerClearError: a suite's or a judge's file is missing or wrong.
-    """
-    attacks = section.attacks
-    return {
-        "prompts": prompt_hashes(evaluation_prompts(section) if prompts is None else prompts),
-        **({} if attacks is None else {"attacks": attack_fingerprints(attacks)}),
-        "judges": judges_fingerprint(section, None if attacks is None else attacks.judge),
-    }
+    def check(self) -> None:
+        """Find a wrong suite or attack before anything is asked.
 
+        Raises:
+            SteerClearError: there is none, or a file is missing, wrong, or not its card's.
+        """
+        if not self.recipe.evaluation.is_any:
+            raise ConfigError("evaluation.suites: is empty; name at least one file of prompts, or a card; or attacks.")
+        check_suites(self.recipe.evaluation.suites)
+        if self.attacks is not None:
+            check_attacks(self.attacks, is_served=self.recipe.model.endpoint is not None)
 
-def train_run(recipe: Recipe, log: Log, eval_step: EvalStep | None = None) -> RunFolder:
-    """Train a recipe, evaluating on the way where it says so, or continue; what is trained is not trained again.
+    def check_recovery(self) -> None:
+        """Find what keeps the run from recovering before anything is trained.
 
-    Args:
-        eval_step: what evaluates a step in place of the recipe's own evaluation.
+        Raises:
+            ConfigError: as `steerclear.training.recovery.check_recovery`.
+        """
+        check_recovery(self.recipe.setup, self.recipe.evaluation.judge)
 
-    Raises:
-        SteerClearError: the recipe, its data or a model is wrong.
-    """
-    prompts = evaluation_prompts(recipe.evaluation)
-    return train_recipe(recipe, prompts, log, eval_step=eval_step or eval_step_of(recipe, log))
+    def fingerprint(self) -> dict[str, Any]:
+        """Return hashes of what the evaluation reads: the same paths with other prompts or another judge give other figures.
 
+        Those of `steerclear.evaluation.fingerprint.evaluation_fingerprint`, and ``{"attacks": {attack: hash}}``.
 
-def evaluate_run(recipe: Recipe, log: Log, *, stage: Stage | None = None) -> dict[str, Any]:
-    """Evaluate what a run trained, and return its scores; see `evaluate_all`."""
-    check_evaluation(recipe)
-    [target] = targets_of(recipe.model, Path(recipe.output), ["final"])
-    return evaluate_target(recipe, target, open_run_judges(recipe, log), log, stage)
+        Raises:
+            SteerClearError: a suite's or a judge's file is missing or wrong.
+        """
+        attacks = self.recipe.evaluation.attacks
+        found = evaluation_fingerprint(self.recipe.evaluation, self.prompts, None if attacks is None else attacks.judge)
+        return found | ({} if attacks is None else {"attacks": attack_fingerprints(attacks)})
 
+    # ── training ──
 
-def evaluate_all(
-    recipe: Recipe, checkpoints: Sequence[str], log: Log
-) -> tuple[list[tuple[EvalTarget, dict[str, Any]]], dict[str, str]]:
-    """Evaluate models on the recipe's suites; answers, verdicts and scores land in their folders.
+    def train(self, eval_step: EvalStep | None = None) -> RunFolder:
+        """Train, or continue, or do nothing where it is done.
 
-    What was finished before, by this command or a killed one, is not done again. One model that fails does not stop the others.
+        Args:
+            eval_step: evaluates the live model of a step. None: what the recipe says.
 
-    Args:
-        checkpoints: each ``final`` (what the run trained, or the recipe's ``model.adapter``), ``base``, a folder, or
-            ``NAME=FOLDER``.
-
-    Returns the evaluated models with their scores, and for each failed one its error's text.
-
-    Raises:
-        SteerClearError: no suite, nothing trained yet, no such folder, or a judge cannot be opened.
-    """
-    check_evaluation(recipe)
-    targets = targets_of(recipe.model, Path(recipe.output), checkpoints)
-    judges = open_run_judges(recipe, log)
-    evaluated, failed = [], {}
-    for target in targets:
-        try:
-            evaluated.append((target, evaluate_target(recipe, target, judges, log)))
-        except SteerClearError as error:
-            failed[target.name] = str(error)
-    return evaluated, failed
-
-
-def evaluate_into(recipe: Recipe, folder: str, results: Path, judges: RunJudges, log: Log) -> dict[str, Any]:
-    """Evaluate the adapter or model in a folder, and put the results into another."""
-    target = EvalTarget(name=folder, model=model_in(recipe.model, folder), folder=results)
-    return evaluate_target(recipe, target, judges, log)
-
-
-def check_evaluation(recipe: Recipe) -> None:
-    """Find a wrong suite or attack before anything is asked.
-
-    Raises:
-        SteerClearError: there is none, or a file is missing, wrong, or not its card's.
-    """
-    if not recipe.evaluation.is_any:
-        raise ConfigError("evaluation.suites: is empty; name at least one file of prompts, or a card; or attacks.")
-    check_suites(recipe.evaluation.suites)
-    if recipe.evaluation.attacks is not None:
-        check_attacks(recipe)
-
-
-def open_run_judges(recipe: Recipe, log: Log) -> RunJudges:
-    """Open the recipe's judges.
-
-    Raises:
-        SteerClearError: a judge cannot be opened.
-    """
-    judges = open_judges(recipe.evaluation, cache_folder(recipe.evaluation, recipe.output), log)
-    attacks = recipe.evaluation.attacks
-    return RunJudges(judges, judges if attacks is None or attacks.judge is None else attack_judges(recipe, log))
-
-
-def evaluate_target(
-    recipe: Recipe, target: EvalTarget, judges: RunJudges, log: Log, stage: Stage | None = None
-) -> dict[str, Any]:
-    """Attack a model where the recipe says so, evaluate it, and tell the trackers of the run that trained it."""
-    model = answering_of(target.model)
-    if recipe.evaluation.attacks is not None:  # first, as the scores say that the evaluation is whole
-        if stage is not None:
-            stage("attack")
-        attack_model(recipe, target, model, judges.attacks, log)
-    scores = evaluate_model(
-        model,
-        recipe.evaluation,
-        judges.evaluation,
-        target.folder,
-        log,
-        template=recipe.data.template,
-        max_length=_max_length(recipe),
-        stage=stage,
-    )
-    run = RunFolder(Path(recipe.output))
-    if target.folder == run.path and trackers_in(recipe.training.get("report_to")) and (step := run.step()) is not None:
-        tell_final_scores(training_arguments(recipe), run.path, step, scores)
-    return scores
-
-
-def _max_length(recipe: Recipe) -> int | None:
-    """Return the longest row of the training, which perplexity alone asks for."""
-    measured = any(suite.metric == "perplexity" for suite in recipe.evaluation.suites)
-    return training_arguments(recipe).max_length if measured else None
-
-
-def eval_step_of(recipe: Recipe, log: Log) -> EvalStep | None:
-    """Return what evaluates the live model of a training at a step into a folder; None where the recipe does not want it."""
-    if not recipe.evaluation.every_steps:
-        return None
-    if launched_processes() > 1:
-        raise ConfigError(
-            "evaluation.every_steps: evaluating while training works in one process, and there are "
-            f"{launched_processes()}. Leave it out, and evaluate the checkpoints afterwards with 'steerclear curve'."
+        Raises:
+            SteerClearError: as `steerclear.training.train.train`.
+        """
+        evaluation = self.recipe.evaluation
+        return train_phases(
+            self.recipe.setup,
+            evaluation,
+            self.prompts,
+            self.log,
+            eval_step=eval_step or self.eval_step(),
+            every_steps=evaluation.every_steps,
         )
-    section = _while_training(recipe.evaluation)
-    check_evaluation(replace(recipe, evaluation=section))
-    judges = open_judges(section, cache_folder(section, recipe.output), log)
 
-    def at_step(model: Any, tokenizer: Any, folder: Path, step: int) -> dict[str, Any]:
-        # The folder's answers are this step's of this run, as a run's training is repeated to the bit.
-        answering = local_answering(model, tokenizer, f"step {step}")
-        return evaluate_model(answering, section, judges, folder, log, template=recipe.data.template)
+    def eval_step(self) -> EvalStep | None:
+        """Return what evaluates the live model of a training at a step into a folder; None where the recipe does not want it.
 
-    return at_step
+        Raises:
+            SteerClearError: several processes train, or a suite, an attack or a judge is wrong.
+        """
+        if not self.recipe.evaluation.every_steps:
+            return None
+        if launched_processes() > 1:
+            raise ConfigError(
+                "evaluation.every_steps: evaluating while training works in one process, and there are "
+                f"{launched_processes()}. Leave it out, and evaluate the checkpoints afterwards with 'steerclear curve'."
+            )
+        evaluation = replace(while_training(self.recipe.evaluation), attacks=None)
+        run = replace(self, recipe=replace(self.recipe, evaluation=evaluation))
+        run.check()
+        judges = run.judges
 
+        def at_step(model: Any, tokenizer: Any, folder: Path, step: int) -> dict[str, Any]:
+            # The folder's answers are this step's of this run, as a run's training is repeated to the bit.
+            source = ModelOptions(path=self.recipe.model.path)
+            live = LocalModel(source, evaluation.generation, id=f"step {step}", loaded=(model, tokenizer))
+            return run.evaluate_model(live, judges, folder)
 
-def _while_training(section: EvaluationSection) -> EvaluationSection:
-    """Return the evaluation of a model in training: prompts to answer only, and an attention that is left as it is."""
-    suites = [suite for suite in section.suites if suite.metric in PROMPT_METRICS]
-    generation = replace(section.generation, cache="dynamic")
-    return replace(section, suites=suites, generation=generation, win_rate=None, attacks=None)
+        return at_step
+
+    # ── evaluation ──
+
+    def targets(self, checkpoints: Sequence[str]) -> list[EvalTarget]:
+        """Return what ``--checkpoint`` names; see `steerclear.evaluation.targets.targets_of`."""
+        return targets_of(self.recipe.model, self.output, checkpoints)
+
+    def evaluate(self, checkpoint: str = "final", stage: Stage = lambda _: None) -> dict[str, Any]:
+        """Attack and evaluate one model and return its scores; see `evaluate_all`.
+
+        Args:
+            stage: told when a stage begins.
+        """
+        self.check()
+        [target] = self.targets([checkpoint])
+        return self._evaluate_target(target, self.judges, stage)
+
+    def evaluate_all(
+        self, checkpoints: Sequence[str]
+    ) -> tuple[list[tuple[EvalTarget, dict[str, Any]]], dict[str, str]]:
+        """Evaluate models on the recipe's suites; answers, verdicts and scores land in their folders.
+
+        What was finished before, by this command or a killed one, is not done again. A model that fails stops no other.
+
+        Args:
+            checkpoints: each ``final`` (what the run trained, or the recipe's ``model.adapter``), ``base``, a folder, or
+                ``NAME=FOLDER``.
+
+        Returns the evaluated models with their scores, and for each failed one its error's text.
+
+        Raises:
+            SteerClearError: no suite, nothing trained yet, no such folder, or a judge cannot be opened.
+        """
+        self.check()
+        targets, judges = self.targets(checkpoints), self.judges
+        evaluated, failed = [], {}
+        for target in targets:
+            try:
+                evaluated.append((target, self._evaluate_target(target, judges)))
+            except SteerClearError as error:
+                failed[target.name] = str(error)
+        return evaluated, failed
+
+    def evaluate_into(self, folder: str, results: Path) -> dict[str, Any]:
+        """Evaluate the adapter or model in a folder, and put the results into another."""
+        return self._evaluate_target(target_in(self.recipe.model.path, folder, results, folder), self.judges)
+
+    def _evaluate_target(self, target: EvalTarget, judges: Judges, stage: Stage = lambda _: None) -> dict[str, Any]:
+        recipe = self.recipe
+        model = open_target(recipe.model, target, recipe.evaluation.generation)
+        if self.attacks is not None:  # first, as the scores say that the evaluation is whole
+            stage("attack")
+            attack_model(self.attacks, target, model, judges.under_attack or judges, recipe.setup, self.log)
+        scores = self.evaluate_model(model, judges, target.folder, stage)
+        folder = RunFolder(self.output)
+        is_tracked = target.folder == folder.path and trackers_in(recipe.training.get("report_to"))
+        if is_tracked and (step := folder.step()) is not None:
+            log_final_scores(training_arguments(recipe.setup), folder.path, step, scores)
+        return scores
+
+    def evaluate_model(
+        self, model: Model, judges: Judges, folder: Path, stage: Stage = lambda _: None
+    ) -> dict[str, Any]:
+        """Evaluate an opened model into a folder; see `steerclear.evaluation.evaluate.evaluate_model`."""
+        recipe = self.recipe
+        measures_perplexity = any(suite.metric == "perplexity" for suite in recipe.evaluation.suites)
+        max_length = training_arguments(recipe.setup).max_length if measures_perplexity else None
+        return evaluate_model(
+            recipe.evaluation,
+            model,
+            judges,
+            folder,
+            self.log,
+            template=recipe.data.template,
+            max_length=max_length,
+            stage=stage,
+        )
+
+    def attack_all(self, checkpoints: Sequence[str]) -> tuple[list[RunScores], dict[str, str]]:
+        """Attack models as the recipe says; what was finished before, by this command or a killed one, is not done again.
+
+        ``attacks.md`` and ``attacks.csv`` in the run's folder lay the models side by side, with paired tests against the first.
+        One model that fails does not stop the others.
+
+        Args:
+            checkpoints: as for `evaluate_all`.
+
+        Returns the attacked models, and for each failed one its error's text.
+
+        Raises:
+            SteerClearError: no attack, a file is missing or wrong, nothing trained yet, or a judge cannot be opened.
+        """
+        recipe, attacks = self.recipe, self.attacks
+        if attacks is None:
+            raise ConfigError(
+                "evaluation.attacks: is missing; give goals and attacks, such as {goals: {card: pair_subset_50, data: DATA}, "
+                "cards: [{card: direct}, {card: sure}]}."
+            )
+        check_attacks(attacks, is_served=recipe.model.endpoint is not None)
+        targets, judges = self.targets(checkpoints), self._attack_judges(attacks)
+        attacked: list[RunScores] = []
+        failed: dict[str, str] = {}
+        for target in targets:
+            try:
+                model = open_target(recipe.model, target, recipe.evaluation.generation)
+                told = attack_model(attacks, target, model, judges, recipe.setup, self.log)
+                attacked.append(RunScores(name=target.name, scores=score([]), attacks=told["attacks"]))
+            except SteerClearError as error:
+                self.log(f"{target.name} failed: {error}")
+                failed[target.name] = str(error)
+        if attacked:
+            write_text(self.output / "attacks.csv", attacks_csv(attacked))
+            write_text(self.output / "attacks.md", attacks_markdown(attacked))
+        return attacked, failed

@@ -16,7 +16,7 @@ from steerclear.config import build, dump_yaml, raise_all, to_tree
 from steerclear.data.prepare import PreparedData
 from steerclear.errors import ConfigError, Log, ModelError
 from steerclear.evaluation.suites import KIND as KIND_OF_PROMPT
-from steerclear.experiments.run import check_evaluation, evaluation_fingerprint, evaluation_prompts, open_run_judges
+from steerclear.experiments.run import Run
 from steerclear.experiments.trials import COMPLETE, FAILED, PRUNED, Outcome, choose, load_optuna
 from steerclear.experiments.tune_report import best_yaml, outcome_line, start_line, trials_csv, tune_markdown
 from steerclear.experiments.tune_study import SharedStudy, open_study
@@ -28,7 +28,6 @@ from steerclear.records import Prompt, write_text
 from steerclear.store.runs import RunFolder
 from steerclear.store.workers import worker_number, workers
 from steerclear.training.ranks import launched_processes
-from steerclear.training.recovery import check_recovery
 from steerclear.training.train import check_training, identity_of, training_arguments
 
 ALGORITHM = 1
@@ -113,23 +112,24 @@ def plan(recipe: TuneRecipe, log: Log, *, prepare: bool = False, count: int = 1)
     folder = Path(recipe.output)
     recipes = [trial_recipe(recipe, values, folder / "trials") for values in recipe.corners()]
     first = recipes[0]
-    prompts = evaluation_prompts(first.evaluation)
+    at_work = Run(first, log)
+    prompts = at_work.prompts
     with of_the_recipe():
         for one in recipes:
-            training_arguments(one)
-            check_recovery(one)
-        check_evaluation(first)
+            training_arguments(one.setup)
+            Run(one).check_recovery()
+        at_work.check()
         _check_measured(recipe, first, prompts, count)
         different = [one for place, one in enumerate(recipes) if one.data not in [r.data for r in recipes[:place]]]
-        rows = [check_training(one, prompts)[0] for one in different]
+        rows = [check_training(one.setup, prompts)[0] for one in different]
         load_tokenizer(first.model.path)
     _check_probe(recipe, first)
     for message in rows[0].messages:
         log(message)
     log(f"{recipe.budget} trials by method {recipe.method} of {', '.join(recipe.search)}, in {folder}")
     if prepare:
-        open_run_judges(first, log)
-        RunFolder(folder).claim(_identity(recipe, first, rows, prompts), dump_yaml(to_tree(recipe)))
+        _ = at_work.judges  # fitted now, where they are fitted on first use
+        RunFolder(folder).claim(_identity(recipe, first, rows), dump_yaml(to_tree(recipe)))
 
 
 def _check_measured(recipe: TuneRecipe, first: Recipe, prompts: Sequence[Prompt], count: int) -> None:
@@ -167,7 +167,7 @@ def _check_probe(recipe: TuneRecipe, first: Recipe) -> None:
     """Find a probe that has no rate of what is searched for or limited."""
     if recipe.probe is None:
         return
-    lacking = _lacking_kinds(recipe, evaluation_prompts(probe_recipe(first, recipe.probe).evaluation))
+    lacking = _lacking_kinds(recipe, Run(probe_recipe(first, recipe.probe)).prompts)
     if lacking:
         raise ConfigError(
             f"probe.prompts: got {recipe.probe.prompts} of each suite, among which are no two {' and no two '.join(lacking)} "
@@ -182,16 +182,14 @@ def _lacking_kinds(recipe: TuneRecipe, prompts: Sequence[Prompt]) -> list[str]:
     return [kind for kind in needed if kinds.count(kind) < 2]
 
 
-def _identity(
-    recipe: TuneRecipe, first: Recipe, rows: Sequence[PreparedData], prompts: Sequence[Prompt]
-) -> dict[str, Any]:
+def _identity(recipe: TuneRecipe, first: Recipe, rows: Sequence[PreparedData]) -> dict[str, Any]:
     """Return what the trials depend on. Limits and the number of trials may change between two calls."""
     return {
         "algorithm": ALGORITHM,
         "data": [one.manifest["sha256"] for one in rows],
-        "recipe": identity_of(first, rows[0]) | {"recovery": first.recovery and to_tree(first.recovery)},
+        "recipe": identity_of(first.setup, rows[0]) | {"recovery": first.recovery and to_tree(first.recovery)},
         "evaluation": to_tree(replace(first.evaluation, judge_cache=None)),
-        **evaluation_fingerprint(first.evaluation, prompts),
+        **Run(first).fingerprint(),
         "search": {key: to_tree(options) for key, options in recipe.space.items()},
         "method": recipe.method,
         "seed": recipe.seed,

@@ -17,7 +17,7 @@ from steerclear.config import Tree, build, override
 from steerclear.errors import ConfigError, DataError, Log, StorageError
 from steerclear.evaluation.results import read_scores
 from steerclear.experiments.cell import explain
-from steerclear.experiments.run import eval_step_of, evaluate_run, train_run
+from steerclear.experiments.run import Run
 from steerclear.experiments.trials import PRUNED, Figures, Outcome, probe_value, surely_broken
 from steerclear.experiments.tune_study import TakenTrial
 from steerclear.recipe.train import Recipe
@@ -113,20 +113,19 @@ def _free_memory() -> None:
 
 
 def _figures(recipe: TuneRecipe, taken: TakenTrial, log: Log) -> Figures:
-    folder = trial_folder(recipe, taken.number)
-    trained = trial_recipe(recipe, taken.values, folder)
+    trained = trial_recipe(recipe, taken.values, trial_folder(recipe, taken.number))
     eval_step = None
     if recipe.probe is not None:
         trained = replace(trained, evaluation=replace(trained.evaluation, every_steps=recipe.probe.every_steps))
         eval_step = _probing(recipe, recipe.probe, trained, taken, log)
-    run = train_run(trained, log, eval_step)
-    scores = evaluate_run(trained, log)
-    return Figures.of(scores, run.record()["stages"]["train"]["heldout_benign_loss"])
+    run = Run(trained, log)
+    folder = run.train(eval_step)
+    return Figures.of(run.evaluate(), folder.record()["stages"]["train"]["heldout_benign_loss"])
 
 
 def _probing(recipe: TuneRecipe, probe: ProbeOptions, trained: Recipe, taken: TakenTrial, log: Log) -> EvalStep:
     """Return what probes the live model at a step; the steps that an earlier try probed are gone through at once."""
-    evaluate_step = eval_step_of(probe_recipe(trained, probe), log)
+    evaluate_step = Run(probe_recipe(trained, probe), log).eval_step()
     assert evaluate_step is not None
 
     def look(folder: Path, step: int) -> None:

@@ -1,76 +1,47 @@
-"""Chat roles of an attack: the attacker and the judge, each a local model, a model behind an endpoint, or a script."""
+"""Chat models that play a part, such as an attacker or a judge: each a `Model`, or a script of rules in its place."""
 
 from __future__ import annotations
 
 import re
-import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from steerclear.attacks.pair import Asks
 from steerclear.errors import DataError
 from steerclear.generation.answers import fill_file, unanswered
-from steerclear.generation.model import Answerer
+from steerclear.generation.model import Model, open_model
 from steerclear.generation.options import ChatModelOptions, GenerationOptions
-from steerclear.judges.base import Unscored
-from steerclear.records import FAILURE, Generation, Messages, Prompt, read_jsonl, sha256_of_file
+from steerclear.records import Generation, Messages, Prompt, read_jsonl, sha256_of_file
 from steerclear.store.runs import model_identity
 
-ATTACKER = GenerationOptions(temperature=1.0, top_p=0.9, max_new_tokens=500)
-"""How an attacker's replies are decoded, as published."""
-
-JUDGE = GenerationOptions(max_new_tokens=16)
-"""How a rating is decoded, as published but for some more tokens."""
+_SCRIPTED = GenerationOptions(max_new_tokens=16)
+"""What the files of scripted answers say of their decoding."""
 
 
-def chat_model_identity(role: ChatModelOptions) -> str:
-    """Return what names who plays a role, without the folders that it lies in."""
-    if role.script is not None:
-        return f"script {sha256_of_file(Path(role.script))[:12]}"
-    model: Any = role.model
+def chat_model_identity(options: ChatModelOptions) -> str:
+    """Return what names a chat model, without the folders that it lies in."""
+    if options.script is not None:
+        return f"script {sha256_of_file(Path(options.script))[:12]}"
+    model: Any = options.model
     if model.endpoint is not None:
         return str(model.endpoint.identity)
     return f"{Path(model.path).name} {model_identity(model.path, model.adapter, model.dtype)[:12]}"
 
 
-def open_chat_model(role: ChatModelOptions, published: GenerationOptions) -> Asks:
-    """Return the role as something that answers conversations into a file.
+def open_chat_model(options: ChatModelOptions, published: GenerationOptions) -> Model:
+    """Return the chat model that options name.
 
     Args:
         published: how replies are decoded where the recipe does not say.
 
     Raises:
-        SteerClearError: a script is wrong; a model's faults show when it is first asked.
+        SteerClearError: a script is wrong, or an endpoint's key is missing; other faults show when it is first asked.
     """
-    if role.script is not None:
-        return _Script(Path(role.script))
-    model: Any = role.model
-    answerer = Answerer(model, role.generation or published)
-
-    def ask(prompts: Sequence[Prompt], rendered: Sequence[str | Messages], file: Path) -> list[Generation]:
-        return answerer.answer(prompts, rendered, file, allow_too_long=True)
-
-    return ask
-
-
-def replies_of(
-    role: ChatModelOptions, published: GenerationOptions
-) -> Callable[[Sequence[Messages]], list[str | Unscored]]:
-    """Return the role as something that replies to conversations and keeps no file."""
-    asks = open_chat_model(role, published)
-
-    def reply(conversations: Sequence[Messages]) -> list[str | Unscored]:
-        prompts = [Prompt(id=str(n), suite="replies", prompt=turns) for n, turns in enumerate(conversations)]
-        with tempfile.TemporaryDirectory() as folder:
-            answers = asks(prompts, conversations, Path(folder) / "replies.jsonl")
-        return [
-            Unscored(answer.tags.get(FAILURE, "no reply")) if answer.finish == "failed" else answer.response
-            for answer in answers
-        ]
-
-    return reply
+    if options.script is not None:
+        return ScriptedModel(Path(options.script))
+    model: Any = options.model
+    return open_model(model, options.generation or published)
 
 
 @dataclass(frozen=True)
@@ -79,22 +50,41 @@ class _Rule:
     reply: str
 
 
-class _Script:
-    """Rules as a role. It has no memory, so that a run goes on as it began."""
+class ScriptedModel:
+    """Rules as a model. It has no memory, so that a run goes on as it began.
+
+    Args:
+        file: rules; see `ChatModelOptions.script`.
+
+    Raises:
+        DataError: the file cannot be read, or a rule is wrong.
+    """
+
+    weights = None
 
     def __init__(self, file: Path) -> None:
         self._rules = [_rule(value, f"{file}:{line}") for line, value in read_jsonl(file)]
-        self._id = f"script {sha256_of_file(file)}"
+        self.id = f"script {sha256_of_file(file)}"
 
-    def __call__(self, prompts: Sequence[Prompt], rendered: Sequence[str | Messages], file: Path) -> list[Generation]:
+    def answer(
+        self,
+        prompts: Sequence[Prompt],
+        rendered: Sequence[str | Messages],
+        file: Path,
+        *,
+        options: GenerationOptions | None = None,  # noqa: ARG002 (a rule decodes nothing)
+        allow_too_long: bool = False,  # noqa: ARG002 (nothing is too long for a rule)
+        progress: bool = True,
+    ) -> list[Generation]:
+        """Answer prompts; see `steerclear.generation.model.Model`."""
         read = {prompt.id: text for prompt, text in zip(prompts, rendered, strict=True)}
 
         def answer(todo: Sequence[Prompt]) -> Iterator[list[Generation]]:
-            yield [self._answer(prompt, read[prompt.id]) for prompt in todo]
+            yield [self._reply(prompt, read[prompt.id]) for prompt in todo]
 
-        return fill_file(prompts, rendered, JUDGE, file, answer, model_id=self._id, progress=False)
+        return fill_file(prompts, rendered, _SCRIPTED, file, answer, model_id=self.id, progress=progress)
 
-    def _answer(self, prompt: Prompt, rendered: str | Messages) -> Generation:
+    def _reply(self, prompt: Prompt, rendered: str | Messages) -> Generation:
         last = rendered if isinstance(rendered, str) else rendered[-1]["content"]
         for rule in self._rules:
             if rule.when.search(f"{prompt.id}\n{last}"):

@@ -1,13 +1,13 @@
-"""A model that a recipe names, local or behind an endpoint, as something that answers prompts into a file."""
+"""A model that answers prompts into a file: local, or behind an endpoint. Scripted ones are in `steerclear.generation.chat`."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-from steerclear.endpoint import Endpoint
+from steerclear.endpoint import Endpoint, EndpointOptions
 from steerclear.generation.answers import generate
 from steerclear.generation.options import GenerationOptions, ModelOptions
 from steerclear.generation.served import generate_from_endpoint
@@ -16,15 +16,16 @@ from steerclear.records import Generation, Messages, Prompt
 from steerclear.store.runs import model_identity
 
 
-class Answerer:
-    """A model with its decoding. A local one is loaded when it is first asked."""
+class Model(Protocol):
+    """Something that answers prompts."""
 
-    def __init__(self, model: ModelOptions, options: GenerationOptions) -> None:
-        self._source, self._options = model, options
+    @property
+    def id(self) -> str:
+        """What names its weights in the files of its answers."""
 
-    @cached_property
-    def _local(self) -> tuple[Any, Any]:
-        return load_model(self._source.path, self._source.adapter, dtype=self._source.dtype)
+    @property
+    def weights(self) -> tuple[Any, Any] | None:
+        """Model and tokenizer, for what needs likelihoods. None: they are not here."""
 
     def answer(
         self,
@@ -32,32 +33,112 @@ class Answerer:
         rendered: Sequence[str | Messages],
         file: Path,
         *,
-        model_id: str | None = None,
+        options: GenerationOptions | None = None,
         allow_too_long: bool = False,
         progress: bool = True,
     ) -> list[Generation]:
-        """Answer prompts into a file, continuing what is there; see `steerclear.generation.generate`.
+        """Answer prompts, given what the model reads for each, into a file; continue what is there.
 
-        Args:
-            model_id: what names a local model's weights. None: `model_identity`, with the type that they were loaded in.
+        See `steerclear.generation.answers.generate`. Without options the answers are decoded as the model was opened for.
         """
-        source, options = self._source, self._options
-        if source.endpoint is not None:
-            return generate_from_endpoint(
-                Endpoint(source.endpoint), prompts, rendered, options, file, progress=progress
-            )
-        model, tokenizer = self._local
+
+
+class LocalModel:
+    """Weights on this machine, loaded when they are first needed.
+
+    Args:
+        source: folder or Hub name, with an adapter or without.
+        decoding: how answers are decoded.
+        id: what names the weights. None: their fingerprints, and the type that they were loaded in.
+        loaded: model and tokenizer, where they are loaded already.
+    """
+
+    def __init__(
+        self,
+        source: ModelOptions,
+        decoding: GenerationOptions,
+        *,
+        id: str | None = None,
+        loaded: tuple[Any, Any] | None = None,
+    ) -> None:
+        self._source, self._decoding, self._id, self._loaded = source, decoding, id, loaded
+
+    @cached_property
+    def id(self) -> str:
+        """What names its weights in the files of its answers."""
+        source = self._source
+        return self._id or model_identity(source.path, source.adapter, self.weights[0].dtype)
+
+    @cached_property
+    def weights(self) -> tuple[Any, Any]:
+        """Model and tokenizer."""
+        return self._loaded or load_model(self._source.path, self._source.adapter, dtype=self._source.dtype)
+
+    def answer(
+        self,
+        prompts: Sequence[Prompt],
+        rendered: Sequence[str | Messages],
+        file: Path,
+        *,
+        options: GenerationOptions | None = None,
+        allow_too_long: bool = False,
+        progress: bool = True,
+    ) -> list[Generation]:
+        """Answer prompts; see `Model`."""
         return generate(
-            model,
-            tokenizer,
+            *self.weights,
             prompts,
             rendered,
-            options,
+            options or self._decoding,
             file,
-            model_id=model_id or model_identity(source.path, source.adapter, model.dtype),
+            model_id=self.id,
             allow_too_long=allow_too_long,
             progress=progress,
         )
+
+
+class ServedModel:
+    """A model behind an endpoint.
+
+    Raises:
+        ConfigError: the endpoint's key is missing.
+    """
+
+    weights = None
+
+    def __init__(self, endpoint: EndpointOptions, decoding: GenerationOptions) -> None:
+        self._endpoint, self._decoding = Endpoint(endpoint), decoding
+        self.id = endpoint.identity
+
+    def answer(
+        self,
+        prompts: Sequence[Prompt],
+        rendered: Sequence[str | Messages],
+        file: Path,
+        *,
+        options: GenerationOptions | None = None,
+        allow_too_long: bool = False,  # noqa: ARG002 (the server says what is)
+        progress: bool = True,
+    ) -> list[Generation]:
+        """Answer prompts; see `Model`."""
+        return generate_from_endpoint(
+            self._endpoint, prompts, rendered, options or self._decoding, file, progress=progress
+        )
+
+
+def open_model(source: ModelOptions, decoding: GenerationOptions, *, id: str | None = None) -> Model:
+    """Return the model that options name. A local one is loaded when it is first asked.
+
+    Args:
+        decoding: how its answers are decoded where a call does not say.
+        id: what names a local model's weights; see `LocalModel`.
+
+    Raises:
+        ConfigError: the endpoint's key is missing.
+    """
+    if source.endpoint is not None:
+        return ServedModel(source.endpoint, decoding)
+    return LocalModel(source, decoding, id=id)
 
 
 def source_identity(model: ModelOptions) -> str:

@@ -17,12 +17,12 @@ from steerclear.data.manifest import hash_rows
 from steerclear.data.sources import flat_text, read_source
 from steerclear.data.templates import render_prompt
 from steerclear.errors import DataError, Log
-from steerclear.generation.model import Answerer, name_of, source_identity
+from steerclear.generation.model import Model, name_of, open_model, source_identity
 from steerclear.harvest.contrast_rows import Contrast, select, whole_sentences
 from steerclear.harvest.prompts import describe_problems, read_prompts
 from steerclear.harvest.seemingly_toxic import SCRIPT, PromptPool, read_script, request, scripted
 from steerclear.harvest.words import ToxicWord, toxic_words
-from steerclear.judges.opening import cache_folder, open_judges
+from steerclear.judges.opening import open_judges
 from steerclear.judges.verdicts import judge_generations
 from steerclear.recipe.contrast import AnswererOptions, ContrastRecipe
 from steerclear.records import (
@@ -168,7 +168,7 @@ def _ask_for_prompts(recipe: ContrastRecipe, run: RunFolder, words: Sequence[Tox
     """Ask a model for the words' prompts, in rounds; each round asks for the words that have too few yet."""
     options = recipe.writer.asked
     assert options is not None
-    model = Answerer(options.model, options.generation)
+    model = open_model(options.model, options.generation)
     for turn in range(1, recipe.writer.rounds + 1):
         lacking = [word.word for word in words if pool.missing(word.word)]
         if not lacking:
@@ -183,10 +183,10 @@ def _ask_for_prompts(recipe: ContrastRecipe, run: RunFolder, words: Sequence[Tox
             pool.add_reply(word, reply)
 
 
-def _ask(answerer: Answerer, options: AnswererOptions, prompts: Sequence[Prompt], file: Path) -> list[Generation]:
+def _ask(model: Model, options: AnswererOptions, prompts: Sequence[Prompt], file: Path) -> list[Generation]:
     """Answer prompts, as the template shows them, into a file; continue what is there."""
     rendered = [render_prompt(prompt.prompt, "", options.template) for prompt in prompts]
-    return answerer.answer(prompts, rendered, file)
+    return model.answer(prompts, rendered, file)
 
 
 def _answers(recipe: ContrastRecipe, run: RunFolder, prompts: Sequence[Prompt], log: Log) -> list[Generation]:
@@ -196,14 +196,14 @@ def _answers(recipe: ContrastRecipe, run: RunFolder, prompts: Sequence[Prompt], 
         answers = read_records(file, Generation)
     else:
         log(f"answers: asking {name_of(recipe.answers.model)} ...")
-        model = Answerer(recipe.answers.model, recipe.answers.generation)
+        model = open_model(recipe.answers.model, recipe.answers.generation)
         answers = _ask(model, recipe.answers, prompts, file)
         run.finish("answers", {name: sum(answer.finish == name for answer in answers) for name in FINISHES})
     return [whole_sentences(answer) for answer in answers]
 
 
 def _verdicts(recipe: ContrastRecipe, run: RunFolder, answers: Sequence[Generation], log: Log) -> list[Verdict]:
-    judges = open_judges(recipe.evaluation, cache_folder(recipe.evaluation, recipe.output), log)
+    judges = open_judges(recipe.evaluation, recipe.evaluation.cache(Path(recipe.output)), log)
     verdicts = judge_generations(answers, judges.harm, judges.refusal)
     write_jsonl(run.path / "verdicts.jsonl", verdicts)
     return verdicts

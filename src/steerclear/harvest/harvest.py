@@ -14,13 +14,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from steerclear.attacks.goals import all_prompts
 from steerclear.config import dump_yaml, to_tree
 from steerclear.data.contamination import contaminated_prompts
 from steerclear.data.templates import render_prompt
 from steerclear.errors import ConfigError, DataError, Log
 from steerclear.evaluation.suites import sample_ids
-from steerclear.experiments.run import evaluation_prompts
-from steerclear.generation.model import Answerer, name_of, source_identity
+from steerclear.generation.model import name_of, open_model, source_identity
 from steerclear.generation.parts import Shard, answer_in_parts
 from steerclear.generation.samples import asked_id, nth_sample
 from steerclear.harvest.judges import opened_judges, read_judges
@@ -80,12 +80,12 @@ def harvest(
         _answers(recipe, read_records(run.path / "prompts.jsonl", Prompt), run, shard, log)
         return None
     guarded = _guard_of(run, shard, count, log)
-    evaluation = evaluation_prompts(recipe.evaluation)
+    evaluation = all_prompts(recipe.evaluation)
     asked = _prompts(recipe, evaluation, log)
     judges = read_judges(recipe, _texts(asked), log)
     if recipe.fine_tunes:
         tuning = recipe.fine_tuning()
-        if "train" not in RunFolder(Path(tuning.output)).record().get("stages", {}):
+        if "train" not in RunFolder(tuning.output).record().get("stages", {}):
             log("fine-tuning on the benign rows alone ...")
         with guarded():
             train(tuning, evaluation, log)
@@ -126,7 +126,7 @@ def plan(recipe: HarvestRecipe, log: Log) -> None:
     Raises:
         SteerClearError: bad recipe or data.
     """
-    asked = _prompts(recipe, evaluation_prompts(recipe.evaluation), log)
+    asked = _prompts(recipe, all_prompts(recipe.evaluation), log)
     read_judges(recipe, _texts(asked), log)
     categories = Counter(prompt.tags[CATEGORY] for prompt in asked.prompts)
     for name, count in sorted(categories.items()):
@@ -192,7 +192,7 @@ def _answers(
     prompts = _samples(toxic, recipe.harvest.samples)
     rendered = [render_prompt(prompt.prompt, "", recipe.data.template) for prompt in prompts]
     model_id = source_identity(source)
-    part = partial(Answerer(source, options).answer, model_id=model_id, allow_too_long=True, progress=False)
+    part = partial(open_model(source, options, id=model_id).answer, allow_too_long=True, progress=False)
     return answer_in_parts(
         prompts, rendered, options, run.path / "answers", part,
         model_id=model_id, part_size=recipe.harvest.part_size, shard=shard, log=log,

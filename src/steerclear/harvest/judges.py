@@ -11,7 +11,7 @@ from steerclear.errors import ConfigError, DataError, Log
 from steerclear.harvest.options import HarvestOptions
 from steerclear.judges.base import HarmJudge
 from steerclear.judges.cache import CachedJudge
-from steerclear.judges.opening import cache_folder, harm_judge
+from steerclear.judges.opening import harm_judge
 from steerclear.judges.options import JudgeOptions
 from steerclear.recipe.harvest import HarvestRecipe
 
@@ -80,5 +80,5 @@ def opened_judges(recipe: HarvestRecipe, openers: Sequence[Opener]) -> list[Harm
     names = [judge.name for judge in opened]
     if len(set(names)) < len(names):
         raise ConfigError(f"evaluation.second_opinions: two judges are the same ({', '.join(names)}). Leave one out.")
-    cache = cache_folder(recipe.evaluation, recipe.output)
+    cache = recipe.evaluation.cache(Path(recipe.output))
     return [CachedJudge(judge, cache) for judge in opened]

@@ -4,17 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from steerclear.errors import ConfigError, Log
-from steerclear.generation.chat import JUDGE, chat_model_identity, replies_of
 from steerclear.judges.base import HarmJudge, HarmScore, score_each
 from steerclear.judges.cache import CachedJudge
 from steerclear.judges.options import JudgeOptions, JudgesOptions, RefusalOptions
 from steerclear.judges.verdicts import RefusalJudge
-from steerclear.records import sha256_of, sha256_of_file
 from steerclear.stats.judge_error import JudgeErrors
-from steerclear.store.runs import model_fingerprint
 
 RATED_AT_ONCE = 64
 """Answers that go to a rating judge together; what is finished is kept by so many."""
@@ -31,11 +27,8 @@ class Judges:
     refusal: RefusalJudge | None
     errors: JudgeErrors | None = None
     """What the harm judge gets wrong on labelled rows. None: not measured."""
-
-
-def cache_folder(options: JudgesOptions, output: str) -> Path:
-    """Return where judges' scores are kept: the recipe's ``judge_cache``, or a folder of its output."""
-    return Path(options.judge_cache) if options.judge_cache else Path(output) / "judge-cache"
+    under_attack: Judges | None = None
+    """Who judges answers under attack. None: these."""
 
 
 def open_judges(options: JudgesOptions, cache: Path, log: Log) -> Judges:
@@ -76,9 +69,11 @@ def harm_judge(options: JudgeOptions, log: Log) -> HarmJudge:
 
         return ModerationJudge(Endpoint(options.moderation.endpoint), options.moderation.text)
     if options.rating is not None:
-        from steerclear.judges.rating import RatingJudge
+        from steerclear.generation.chat import chat_model_identity, open_chat_model
+        from steerclear.judges.rating import DECODING, RatingJudge, replies_of
 
-        return RatingJudge(replies_of(options.rating, JUDGE), chat_model_identity(options.rating), RATED_AT_ONCE)
+        chat = open_chat_model(options.rating, DECODING)
+        return RatingJudge(replies_of(chat), chat_model_identity(options.rating), RATED_AT_ONCE)
     return _classifier(options, log)
 
 
@@ -130,40 +125,3 @@ def refusal_judge(options: RefusalOptions, log: Log) -> RefusalJudge:
         log(f"fitting the detector of refusals on {options.fit_on} ...")
         refusal_model.fit(refusal_model.read_rows(Path(options.fit_on))).save(file)
     return refusal_model.RefusalModel.load(file)
-
-
-def judges_fingerprint(options: JudgesOptions, under_attack: JudgeOptions | None = None) -> str:
-    """Return a hash of what the judges' files hold.
-
-    A judge that is fitted on rows is known by these, as it has no file before its first use; any other by its own file.
-
-    Args:
-        under_attack: another harm judge, of answers under attack.
-
-    Raises:
-        SteerClearError: a file is missing.
-    """
-    refusal = options.refusal
-    return sha256_of(
-        [
-            _contents(options.judge),
-            [_contents(other) for other in options.second_opinions],
-            *([] if under_attack is None else [_contents(under_attack)]),
-            refusal and _fitted(refusal.model, refusal.fit_on),
-        ]
-    )
-
-
-def _contents(options: JudgeOptions) -> list[Any]:
-    return [
-        options.classifier and _fitted(options.classifier, options.fit_on),
-        options.reward and model_fingerprint(options.reward.model),
-        options.guard and model_fingerprint(options.guard.model),
-        options.rating and chat_model_identity(options.rating),
-        options.labelled and sha256_of_file(Path(options.labelled)),
-    ]
-
-
-def _fitted(file: str, fit_on: str | None) -> str:
-    has_rows = fit_on is not None and Path(fit_on).is_file()
-    return sha256_of_file(Path(str(fit_on) if has_rows else file))

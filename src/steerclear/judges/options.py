@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from steerclear.endpoint.options import EndpointOptions
 from steerclear.errors import ConfigError, one_of
@@ -137,6 +138,10 @@ class JudgesOptions:
     """Who tells full from partial refusals. None: the harm judge says what is refused where it does, else phrase rules do."""
     judge_cache: str | None = None
     """Folder of the scores that are kept, which runs may share one after the other. None: in the run's folder."""
+
+    def cache(self, output: Path) -> Path:
+        """Return where the judges' scores are kept, given the run's folder."""
+        return Path(self.judge_cache) if self.judge_cache else output / "judge-cache"
 
     def judge_problems(self) -> list[str]:
         """Return what is wrong with them together."""

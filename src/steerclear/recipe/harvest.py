@@ -8,13 +8,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from steerclear.attacks.options import EvaluationSection
 from steerclear.config import build
-from steerclear.data.prepare import DataOptions
+from steerclear.data.options import DataOptions
 from steerclear.errors import ConfigError
 from steerclear.generation.options import ModelOptions
 from steerclear.harvest.options import HarvestOptions
-from steerclear.recipe.train import EvaluationSection, LoraOptions, Recipe, check_kind, load_tree
+from steerclear.recipe.train import check_kind, load_tree
 from steerclear.store.runs import RunFolder
+from steerclear.training.options import LoraOptions, TrainingSetup
 
 KIND = "harvest"
 
@@ -69,13 +71,13 @@ class HarvestRecipe:
         """Whether the model is fine-tuned before it is asked."""
         return bool(self.data.benign)
 
-    def fine_tuning(self) -> Recipe:
-        """Return the recipe of the plain fine-tuning, in ``sft`` of the harvest's folder."""
-        return Recipe(
-            output=str(Path(self.output) / "sft"),
+    def fine_tuning(self) -> TrainingSetup:
+        """Return the plain fine-tuning, in ``sft`` of the harvest's folder."""
+        return TrainingSetup(
+            output=Path(self.output) / "sft",
             model=self.model,
             data=self.data,
-            training=self.training | {"penalty_weight": 0.0},
+            arguments=self.training | {"penalty_weight": 0.0},
             lora=self.lora,
         )
 
@@ -83,7 +85,7 @@ class HarvestRecipe:
         """Return who answers, once the fine-tuning is done."""
         if not self.fine_tunes:
             return self.model
-        run = RunFolder(Path(self.fine_tuning().output))
+        run = RunFolder(self.fine_tuning().output)
         if self.lora is None:
             return dataclasses.replace(self.model, path=str(run.model))
         return dataclasses.replace(self.model, adapter=str(run.adapter))

@@ -5,50 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
-from steerclear.attacks.options import AttacksOptions
-from steerclear.config import Tree, build, fill_inputs, load_yaml, merge, override, parse_overrides, raise_all
-from steerclear.data.prepare import DataOptions
+from steerclear.attacks.options import EvaluationSection
+from steerclear.config import Tree, build, fill_inputs, load_yaml, merge, override, parse_overrides, raise_all, to_tree
+from steerclear.data.options import DataOptions
 from steerclear.errors import ConfigError
-from steerclear.evaluation.options import EvaluationOptions
 from steerclear.generation.options import ModelOptions
 from steerclear.recipe.sweep import SEED, check_seeds, seed_changes
-from steerclear.training.collapse import CollapseGuardOptions
-from steerclear.training.recovery_rows import RecoveryOptions
-
-
-@dataclass(frozen=True, kw_only=True)
-class LoraOptions:
-    """Low-rank adaptation, with the paper's values."""
-
-    r: int = 8
-    """Rank."""
-    alpha: int = 16
-    """Scale: updates are multiplied by alpha / r."""
-    dropout: float = 0.05
-    """Dropout on the adapter's input."""
-    target_modules: list[str] = field(default_factory=lambda: ["q_proj", "v_proj"])
-    """Which linear layers get an adapter."""
-
-    def __post_init__(self) -> None:
-        if self.r < 1 or self.alpha < 1:
-            raise ConfigError(f"r: got {self.r}, alpha: got {self.alpha}, allowed: 1 or more.")
-        if not 0 <= self.dropout < 1:
-            raise ConfigError(f"dropout: got {self.dropout}, allowed: 0 to below 1.")
-
-
-@dataclass(frozen=True, kw_only=True)
-class EvaluationSection(EvaluationOptions):
-    """What is asked after training, who judges the answers, and what attacks are tried."""
-
-    attacks: AttacksOptions | None = None
-    """What is tried against the safety of what was trained. ``null``: nothing."""
-
-    @property
-    def is_any(self) -> bool:
-        """Whether there is anything to evaluate."""
-        return bool(self.suites) or self.attacks is not None
+from steerclear.training.options import CollapseOptions, LoraOptions, RecoveryOptions, TrainingSetup
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +32,7 @@ class Recipe:
     evaluation: EvaluationSection = field(default_factory=EvaluationSection)
     recovery: RecoveryOptions | None = None
     """Steer, then recover: train a second time, on the steered model's own safe answers too. ``{}`` takes the defaults."""
-    guard: CollapseGuardOptions | None = None
+    collapse: CollapseOptions | None = None
     """What watches the training for collapse. ``null``: nothing; ``{}``: the defaults."""
     variants: dict[str, Any] = field(default_factory=dict)
     """For `steerclear compare`: name -> what that run changes."""
@@ -75,6 +40,22 @@ class Recipe:
     """``train``: tells this recipe, which trains and evaluates, from one of `steerclear harvest` or `steerclear contrast`."""
     seeds: list[int] = field(default_factory=list)
     """For `steerclear compare`: run every variant once with each, as ``training.seed`` and ``data.seed``."""
+
+    RENAMED: ClassVar[dict[str, str]] = {"guard": "collapse"}
+
+    @property
+    def setup(self) -> TrainingSetup:
+        """The sections that decide the weights."""
+        return TrainingSetup(
+            output=Path(self.output),
+            model=self.model,
+            data=self.data,
+            arguments=self.training,
+            lora=self.lora,
+            recovery=self.recovery,
+            collapse=self.collapse,
+            described=to_tree(self),
+        )
 
 
 KIND = "train"

@@ -14,52 +14,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
-from steerclear.errors import ConfigError, one_of
-
-ACTIONS = ("stop", "lower")
-
-
-@dataclass(frozen=True, kw_only=True)
-class CollapseGuardOptions:
-    """How a training is watched, and what ends it."""
-
-    unsafe_prompts: int = 16
-    """Prompts of unsafe training rows that are asked at each probe, where there are so many."""
-    benign_prompts: int = 16
-    """Held-out benign rows that are asked, and whose loss is measured, where there are so many."""
-    every_steps: int = 10
-    """Steps between probes. The model before the first step and that after the last one are probed too."""
-    max_new_tokens: int = 32
-    """Tokens after which an answer is cut. Answers are greedy."""
-    max_degenerate_rise: float = 0.25
-    """How far the share of degenerate answers may lie above that before the first step."""
-    max_loss_rise: float = 0.3
-    """How far the benign loss may lie above its lowest so far, in nats."""
-    action: str = "stop"
-    """``stop`` ends the training with the last weights within the limits; ``lower`` first goes back to them with a smaller λ."""
-    factor: float = 0.5
-    """What ``lower`` multiplies λ by."""
-    max_lowerings: int = 3
-    """How often ``lower`` does so before it stops."""
-
-    def __post_init__(self) -> None:
-        problems = [
-            f"{name}: got {getattr(self, name)}, allowed: 1 or more."
-            for name in ("benign_prompts", "every_steps", "max_new_tokens", "max_lowerings")
-            if getattr(self, name) < 1
-        ]
-        if self.unsafe_prompts < 0:
-            problems.append(f"unsafe_prompts: got {self.unsafe_prompts}, allowed: 0 (ask benign ones alone) or more.")
-        if not 0 <= self.max_degenerate_rise <= 1:
-            problems.append(f"max_degenerate_rise: got {self.max_degenerate_rise}, allowed: 0 to 1, a share.")
-        if not self.max_loss_rise > 0:
-            problems.append(f"max_loss_rise: got {self.max_loss_rise}, allowed: above 0, in nats.")
-        if self.action not in ACTIONS:
-            problems.append(one_of("action", self.action, ACTIONS))
-        if not 0 < self.factor < 1:
-            problems.append(f"factor: got {self.factor}, allowed: above 0 and below 1.")
-        if problems:
-            raise ConfigError("\n".join(problems))
+from steerclear.training.options import CollapseOptions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,7 +42,7 @@ class Probe:
         return sum(self.degenerate.values())
 
 
-def decide(probe: Probe, earlier: Sequence[Probe], options: CollapseGuardOptions, *, last: bool) -> Probe:
+def decide(probe: Probe, earlier: Sequence[Probe], options: CollapseOptions, *, last: bool) -> Probe:
     """Return the probe with what is over the limits and what is to be done about it.
 
     Args:
@@ -105,7 +60,7 @@ def decide(probe: Probe, earlier: Sequence[Probe], options: CollapseGuardOptions
     return replace(probe, over=over, action="stopped")
 
 
-def _over_limits(probe: Probe, earlier: Sequence[Probe], options: CollapseGuardOptions) -> list[str]:
+def _over_limits(probe: Probe, earlier: Sequence[Probe], options: CollapseOptions) -> list[str]:
     first = earlier[0] if earlier else probe
     over = []
     if probe.broken / probe.answers > first.broken / first.answers + options.max_degenerate_rise:
@@ -144,7 +99,7 @@ def explain(probe: Probe, earlier: Sequence[Probe]) -> str:
     good = f"the weights of step {kept}" if kept else "the weights before the first step"
     if probe.action == "lowered":
         return (
-            f"guard, step {probe.step}: {seen}. Training goes on from {good}, with penalty_weight "
+            f"collapse, step {probe.step}: {seen}. Training goes on from {good}, with penalty_weight "
             f"{probe.penalty_weight:g} in place of {earlier[-1].penalty_weight:g}."
         )
     advice = (
@@ -153,7 +108,7 @@ def explain(probe: Probe, earlier: Sequence[Probe]) -> str:
         if first > 0
         else "There is no penalty (penalty_weight 0): train for fewer steps, or lower learning_rate."
     )
-    return f"guard, step {probe.step}: training is stopped, as {seen}. Kept are {good}. {advice}"
+    return f"collapse, step {probe.step}: training is stopped, as {seen}. Kept are {good}. {advice}"
 
 
 def save_trained(model: Any, file: Path) -> None:

@@ -22,16 +22,9 @@ from steerclear.judges.refusal import is_refusal
 from steerclear.records import Prompt, Row, read_records, text_of, whole_prompt, write_jsonl
 from steerclear.store.runs import RunFolder
 from steerclear.training.arguments import SteerClearConfig
-from steerclear.training.collapse import (
-    CollapseGuardOptions,
-    Probe,
-    decide,
-    explain,
-    last_passed,
-    load_trained,
-    save_trained,
-)
+from steerclear.training.collapse import Probe, decide, explain, last_passed, load_trained, save_trained
 from steerclear.training.kto import KTO, KtoBaselineConfig
+from steerclear.training.options import CollapseOptions
 from steerclear.training.ranks import launched_processes
 from steerclear.training.trainer import SteerClearTrainer
 
@@ -47,7 +40,7 @@ def check_alone() -> None:
     """
     if launched_processes() > 1:
         raise ConfigError(
-            f"guard: probing while training works in one process, and there are {launched_processes()}. Set guard to null, "
+            f"collapse: probing while training works in one process, and there are {launched_processes()}. Set collapse to null, "
             "or train in one process."
         )
 
@@ -60,7 +53,7 @@ def check_penalty(arguments: SteerClearConfig | KtoBaselineConfig) -> None:
     """
     if isinstance(arguments, KtoBaselineConfig):
         raise ConfigError(
-            f"guard: got objective '{KTO}', which it cannot watch. Set guard to null, and evaluation.every_steps instead."
+            f"collapse: got objective '{KTO}', which it cannot watch. Set collapse to null, and evaluation.every_steps instead."
         )
 
 
@@ -71,10 +64,10 @@ def check_guard(prepared: PreparedData) -> None:
         ConfigError: there are no held-out rows.
     """
     if not prepared.heldout:
-        raise ConfigError("guard: got no held-out benign rows to measure on. Set data.heldout_count to 1 or more.")
+        raise ConfigError("collapse: got no held-out benign rows to measure on. Set data.heldout_count to 1 or more.")
 
 
-class CollapseGuard(TrainerCallback):
+class CollapseCallback(TrainerCallback):
     """Probes the live model every so many steps, without a trace on the training; `steerclear.training.collapse` decides.
 
     A probe is on disk before any checkpoint of its step or a later one, and none is written of a step that stops, so a killed
@@ -91,7 +84,7 @@ class CollapseGuard(TrainerCallback):
 
     def __init__(
         self,
-        options: CollapseGuardOptions,
+        options: CollapseOptions,
         prepared: PreparedData,
         trainer: SteerClearTrainer,
         run: RunFolder,
@@ -117,7 +110,8 @@ class CollapseGuard(TrainerCallback):
         prompts = [Prompt(id=row.id, suite="guard", prompt=whole_prompt(row)) for row in rows if row.id not in left_out]
         if not prompts:
             raise ConfigError(
-                f"guard: none of its prompts fits; the first has {next(iter(left_out.values()))}. Lower guard.max_new_tokens."
+                f"collapse: none of its prompts fits; the first has {next(iter(left_out.values()))}. Lower "
+                "collapse.max_new_tokens."
             )
         return prompts, encoded
 
@@ -141,8 +135,8 @@ class CollapseGuard(TrainerCallback):
                 continue
         if not tokenized:
             raise ConfigError(
-                f"guard: no answer token of its benign rows lies within training.max_length {max_length}. Raise it, or "
-                "guard.benign_prompts."
+                f"collapse: no answer token of its benign rows lies within training.max_length {max_length}. Raise it, or "
+                "collapse.benign_prompts."
             )
         return tokenized
 

@@ -7,20 +7,21 @@ import resource
 import sys
 import time
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from steerclear.data.prepare import PreparedData
-from steerclear.recipe.train import Recipe
+from steerclear.training.options import TrainingSetup
 from steerclear.training.sampler import UNSAFE
 from steerclear.training.train import Trainer, make_trainer, training_arguments
 
 ROWS_LOOKED_AT = 64
 
 
-def sample_trainer(recipe: Recipe, prepared: PreparedData, scratch: str) -> Trainer:
-    """Return the recipe's trainer on the first rows of each part, writing into a scratch folder."""
+def sample_trainer(setup: TrainingSetup, prepared: PreparedData, scratch: str) -> Trainer:
+    """Return the setup's trainer on the first rows of each part, writing into a scratch folder."""
     sample = dataclasses.replace(
         prepared,
         benign=prepared.benign[:ROWS_LOOKED_AT],
@@ -28,8 +29,8 @@ def sample_trainer(recipe: Recipe, prepared: PreparedData, scratch: str) -> Trai
         unsafe=prepared.unsafe[:ROWS_LOOKED_AT],
         heldout=prepared.heldout[:1],
     )
-    recipe = dataclasses.replace(recipe, output=scratch, training={**recipe.training, "disable_tqdm": True})
-    return make_trainer(recipe, sample, training_arguments(recipe))
+    setup = setup.changed(output=Path(scratch), arguments={**setup.arguments, "disable_tqdm": True})
+    return make_trainer(setup, sample, training_arguments(setup))
 
 
 def heaviest_rows(trainer: Trainer) -> list[Any]:

@@ -18,39 +18,51 @@ from steerclear.data.prepare import prepare_data
 from steerclear.data.templates import render_row
 from steerclear.errors import ConfigError, Log
 from steerclear.generation.answers import finished
-from steerclear.generation.model import Answerer, source_identity
+from steerclear.generation.model import open_model, source_identity
 from steerclear.generation.weights import load_tokenizer
-from steerclear.judges.opening import cache_folder, open_judges
+from steerclear.judges.opening import open_judges
+from steerclear.judges.options import JudgeOptions, JudgesOptions
 from steerclear.judges.verdicts import judge_generations
-from steerclear.recipe.train import Recipe
 from steerclear.records import OUTCOMES, Generation, Prompt, Row, write_json, write_jsonl
 from steerclear.store.runs import RECORD, RunFolder
 from steerclear.training.evaluation_callback import EvalStep
 from steerclear.training.kto import KTO
+from steerclear.training.options import RecoveryOptions, TrainingSetup
 from steerclear.training.ranks import launched_processes
-from steerclear.training.recovery_rows import RecoveryOptions, own_answers, questions, recovery_rows, whole_sentences
+from steerclear.training.recovery_rows import own_answers, questions, recovery_rows, whole_sentences
 from steerclear.training.train import train, training_arguments
 
 MADE_BY = "recovery.json"
 """What the rows beside it were made by."""
 
 
-def train_recipe(recipe: Recipe, prompts: Sequence[Prompt], log: Log, eval_step: EvalStep | None = None) -> RunFolder:
-    """Train a recipe as it says: once, or with a ``recovery`` in two phases. Arguments and errors as for `train`.
+def train_phases(
+    setup: TrainingSetup,
+    judging: JudgesOptions,
+    prompts: Sequence[Prompt],
+    log: Log,
+    *,
+    eval_step: EvalStep | None = None,
+    every_steps: int | None = None,
+) -> RunFolder:
+    """Train as the setup says: once, or with a ``recovery`` in two phases. Errors and other arguments as for `train`.
 
     Where no answer of the steered model passes the judges there is no second phase: the steered model is the run's.
+
+    Args:
+        judging: who decides which of the steered model's answers are safe.
     """
-    options = recipe.recovery
+    options = setup.recovery
     if options is None:
-        return train(recipe, prompts, log, eval_step=eval_step)
-    check_recovery(recipe)
-    folder = Path(recipe.output)
+        return train(setup, prompts, log, eval_step=eval_step, every_steps=every_steps)
+    check_recovery(setup, judging.judge)
+    folder = setup.output
     file = folder / "recovery.jsonl"
     if (folder / RECORD).exists() and not (folder / "steered").is_dir():
         raise ConfigError(f"output: {folder} holds another run, one without recovery. Choose another output.")
     log("phase 1 of 2: steering ...")
-    named = {"run_name": f"{folder.resolve().name}/steered"} | recipe.training
-    steered = train(replace(recipe, output=str(folder / "steered"), training=named, recovery=None), prompts, log)
+    named = {"run_name": f"{folder.resolve().name}/steered"} | setup.arguments
+    steered = train(setup.changed(output=folder / "steered", arguments=named, recovery=None), prompts, log)
     made_by = {
         "steered": steered.record()["id"],
         "samples": options.samples,
@@ -58,7 +70,7 @@ def train_recipe(recipe: Recipe, prompts: Sequence[Prompt], log: Log, eval_step:
         "generation": options.generation.decoding,
     }
     if not _is_made(file, made_by):
-        _make_rows(recipe, options, prompts, steered, file, log)
+        _make_rows(setup, options, judging, prompts, steered, file, log)
         write_json(folder / MADE_BY, made_by)  # last: it says that the rows are whole
     if not file.stat().st_size:
         log(
@@ -66,16 +78,17 @@ def train_recipe(recipe: Recipe, prompts: Sequence[Prompt], log: Log, eval_step:
         )
         return _as_result(steered, folder)
     log("phase 2 of 2: recovering ...")
-    return train(_recovering(recipe, options, file), prompts, log, eval_step=eval_step)
+    second = _recovering(setup, options, file)
+    return train(second, prompts, log, eval_step=eval_step, every_steps=every_steps)
 
 
-def check_recovery(recipe: Recipe) -> None:
+def check_recovery(setup: TrainingSetup, judge: JudgeOptions) -> None:
     """Find what keeps a recipe from recovering before anything is trained.
 
     Raises:
         ConfigError: several processes, no judge, nothing to steer away from, or options that a second phase cannot have.
     """
-    options, training = recipe.recovery, recipe.training
+    options, training = setup.recovery, setup.arguments
     if options is None:
         return
     processes = launched_processes()
@@ -86,7 +99,7 @@ def check_recovery(recipe: Recipe) -> None:
             "and train on them as data.added.",
         ),
         (
-            bool(recipe.evaluation.judge.kinds()),
+            bool(judge.kinds()),
             "needs evaluation.judge, which decides which of the model's own answers are safe.",
         ),
         (
@@ -101,26 +114,25 @@ def check_recovery(recipe: Recipe) -> None:
             f"got training.added_share {training.get('added_share')}, but recovery.share is the share of added rows.",
         ),
         (
-            recipe.data.added_count is None,
-            f"got data.added_count {recipe.data.added_count}, which would count recovery rows too. Give a file of so many rows.",
+            setup.data.added_count is None,
+            f"got data.added_count {setup.data.added_count}, which would count recovery rows too. Give a file of so many rows.",
         ),
     ]
     wrong = [f"recovery: {message}" for right, message in checks if not right]
     if wrong:
         raise ConfigError("\n".join(wrong))
-    training_arguments(_recovering(recipe, options, Path(recipe.output) / "recovery.jsonl"))
+    training_arguments(_recovering(setup, options, setup.output / "recovery.jsonl"))
 
 
 def _given(training: Mapping[str, Any], *names: str) -> str:
     return ", ".join(f"{name} {training[name]}" for name in names if name in training)
 
 
-def _recovering(recipe: Recipe, options: RecoveryOptions, file: Path) -> Recipe:
-    added = [recipe.data.added] if isinstance(recipe.data.added, str) else recipe.data.added or []
-    return replace(
-        recipe,
-        data=replace(recipe.data, added=[*added, str(file)]),
-        training=recipe.training | {"added_share": options.share} | options.training,
+def _recovering(setup: TrainingSetup, options: RecoveryOptions, file: Path) -> TrainingSetup:
+    added = [setup.data.added] if isinstance(setup.data.added, str) else setup.data.added or []
+    return setup.changed(
+        data=replace(setup.data, added=[*added, str(file)]),
+        arguments=setup.arguments | {"added_share": options.share} | options.training,
         recovery=None,
     )
 
@@ -144,16 +156,22 @@ def _is_made(file: Path, made_by: dict[str, Any]) -> bool:
 
 
 def _make_rows(
-    recipe: Recipe, options: RecoveryOptions, prompts: Sequence[Prompt], steered: RunFolder, file: Path, log: Log
+    setup: TrainingSetup,
+    options: RecoveryOptions,
+    judging: JudgesOptions,
+    prompts: Sequence[Prompt],
+    steered: RunFolder,
+    file: Path,
+    log: Log,
 ) -> None:
     """Write the rows of the second phase. What was answered and judged is kept in the folder ``recovery``."""
-    unsafe = prepare_data(recipe.data, prompts).unsafe
-    answers = _answers(recipe, options, unsafe, steered, file.parent / "recovery" / "answers.jsonl", log)
-    judges = open_judges(recipe.evaluation, cache_folder(recipe.evaluation, recipe.output), log)
+    unsafe = prepare_data(setup.data, prompts).unsafe
+    answers = _answers(setup, options, unsafe, steered, file.parent / "recovery" / "answers.jsonl", log)
+    judges = open_judges(judging, judging.cache(setup.output), log)
     verdicts = judge_generations(answers, judges.harm, judges.refusal)
     write_jsonl(file.parent / "recovery" / "verdicts.jsonl", verdicts)
     targets = own_answers(unsafe, list(zip(answers, verdicts, strict=True)))
-    rows = recovery_rows(unsafe, targets, load_tokenizer(recipe.model.path), options.openings)
+    rows = recovery_rows(unsafe, targets, load_tokenizer(setup.model.path), options.openings)
     write_jsonl(file, rows)
     found = Counter(verdict.outcome for verdict in verdicts)
     refusals = sum(verdict.outcome == "safe" and verdict.refused is True for verdict in verdicts)
@@ -165,21 +183,20 @@ def _make_rows(
 
 
 def _answers(
-    recipe: Recipe, options: RecoveryOptions, unsafe: Sequence[Row], steered: RunFolder, file: Path, log: Log
+    setup: TrainingSetup, options: RecoveryOptions, unsafe: Sequence[Row], steered: RunFolder, file: Path, log: Log
 ) -> list[Generation]:
     """Return the steered model's answers; it is not loaded where all are there."""
     if steered.adapter.is_dir():
-        model = replace(recipe.model, adapter=str(steered.adapter))
+        model = replace(setup.model, adapter=str(steered.adapter))
     else:
-        model = replace(recipe.model, path=str(steered.model))
+        model = replace(setup.model, path=str(steered.model))
     asked = questions(unsafe, options.samples)
-    texts = [render_row(row, recipe.data.template).prompt for row in unsafe] * options.samples
+    texts = [render_row(row, setup.data.template).prompt for row in unsafe] * options.samples
     model_id = source_identity(model)
     answers = finished(asked, texts, options.generation, file, model_id=model_id)
     if answers is None:
         log(f"asking the steered model: {len(asked)} answers ...")
-        ask = Answerer(model, options.generation).answer
-        answers = ask(asked, texts, file, model_id=model_id, allow_too_long=True)
+        answers = open_model(model, options.generation, id=model_id).answer(asked, texts, file, allow_too_long=True)
     return [whole_sentences(answer) for answer in answers]
 
 

@@ -9,48 +9,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from itertools import cycle
 from typing import Any
 
 from steerclear.data.sources import text_key
-from steerclear.errors import ConfigError
-from steerclear.generation.options import GenerationOptions
-from steerclear.generation.samples import asked_id, nth_sample, temperature_problems
+from steerclear.generation.samples import asked_id, nth_sample
 from steerclear.records import Generation, Messages, Prompt, Row, Verdict, whole_prompt
 
 _SENTENCE_END = re.compile(r"(?<=[^\W\d_][.!?])(?=\s)|[。！？]")
-
-
-@dataclass(frozen=True, kw_only=True)
-class RecoveryOptions:
-    """The recovery section of a recipe: what happens after the steering."""
-
-    samples: int = 4
-    """Answers that the steered model gives to each unsafe row's prompt."""
-    generation: GenerationOptions = field(
-        default_factory=lambda: GenerationOptions(temperature=0.8, top_p=0.95, max_new_tokens=256)
-    )
-    """How they are decoded. Several samples need a temperature above 0."""
-    openings: list[int] = field(default_factory=lambda: list(range(9)))
-    """Numbers of tokens of the unsafe answer that stand before the target; a row for each. 0: none."""
-    share: float = 0.25
-    """Share of these rows in every optimizer step of the second training."""
-    training: dict[str, Any] = field(default_factory=lambda: {"avoid_first_k": 8, "penalty_weight": 0.3})
-    """Arguments of the second training that differ from the first's. Its rows say what to do after the first tokens of an unsafe
-    answer, so with ``avoid_tokens: first`` those may be pushed away too, softly: the mass has somewhere to go."""
-
-    def __post_init__(self) -> None:
-        problems = []
-        if self.samples < 1:
-            problems.append(f"samples: got {self.samples}, allowed: 1 or more.")
-        problems += temperature_problems(self.samples, self.generation)
-        if not self.openings or len(set(self.openings)) < len(self.openings) or min(self.openings) < 0:
-            problems.append(f"openings: got {self.openings}, expected different numbers of tokens, 0 or more each.")
-        if not 0 < self.share < 1:
-            problems.append(f"share: got {self.share}, allowed: above 0 and below 1.")
-        if problems:
-            raise ConfigError("\n".join(problems))
 
 
 def questions(unsafe: Sequence[Row], samples: int) -> list[Prompt]:

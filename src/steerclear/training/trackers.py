@@ -165,7 +165,7 @@ class TrackerLogger:
             callback.on_log(self._arguments, TrainerState(global_step=step), TrainerControl(), logs=dict(figures))
 
 
-def tell_final_scores(arguments: TrainingArguments, folder: Path, step: int, scores: dict[str, Any]) -> None:
+def log_final_scores(arguments: TrainingArguments, folder: Path, step: int, scores: dict[str, Any]) -> None:
     """Tell the trackers of a trained run how its final weights were scored, once for the same scores.
 
     Args:

@@ -24,14 +24,14 @@ from steerclear.data.prepare import PreparedData, prepare_data
 from steerclear.data.templates import render_row
 from steerclear.errors import ConfigError, Log, StorageError, did_you_mean, one_of
 from steerclear.generation.weights import DTYPES, load_base, load_tokenizer
-from steerclear.recipe.train import Recipe
 from steerclear.records import Prompt, Row, write_text
 from steerclear.store.runs import RunFolder, model_fingerprint, save_weights
 from steerclear.training.arguments import SteerClearConfig
 from steerclear.training.checkpoints import last_complete_checkpoint
-from steerclear.training.collapse_callback import CollapseGuard, check_alone, check_guard, check_penalty
+from steerclear.training.collapse_callback import CollapseCallback, check_alone, check_guard, check_penalty
 from steerclear.training.evaluation_callback import EvalCallback, EvalStep
 from steerclear.training.kto import KTO, TRAINED_OBJECTIVES, KtoBaselineConfig, KtoBaselineTrainer
+from steerclear.training.options import TrainingSetup
 from steerclear.training.ranks import by_first, launched_processes
 from steerclear.training.trackers import KeepMlflowRun, TrackerLogger, tracked, tracker_problems, trackers_in
 from steerclear.training.trainer import SteerClearTrainer
@@ -71,32 +71,39 @@ Arguments = SteerClearConfig | KtoBaselineConfig
 Trainer = SteerClearTrainer | KtoBaselineTrainer
 
 
-def train(recipe: Recipe, prompts: Sequence[Prompt], log: Log, eval_step: EvalStep | None = None) -> RunFolder:
-    """Train as the recipe says, or continue, or do nothing where it is done.
+def train(
+    setup: TrainingSetup,
+    prompts: Sequence[Prompt],
+    log: Log,
+    *,
+    eval_step: EvalStep | None = None,
+    every_steps: int | None = None,
+) -> RunFolder:
+    """Train one phase as the setup says, or continue, or do nothing where it is done.
 
     Args:
         prompts: the evaluation prompts, which must not be among the training rows.
         log: gets one line about each thing the user should know.
-        eval_step: evaluates the live model of a step into a folder, every ``evaluation.every_steps``.
+        eval_step: evaluates the live model of a step into a folder, every ``every_steps``.
 
     Raises:
         SteerClearError: bad recipe, data or model, the folder holds another run, or the disk is full.
     """
-    prepared, arguments = check_training(recipe, prompts)
+    prepared, arguments = check_training(setup, prompts)
     for message in prepared.messages:
         log(message)
-    run = RunFolder(Path(recipe.output))
-    record = by_first(lambda: run.claim(identity_of(recipe, prepared), dump_yaml(to_tree(recipe))))
+    run = RunFolder(setup.output)
+    record = by_first(lambda: run.claim(identity_of(setup, prepared), dump_yaml(setup.as_tree())))
     if "train" in record["stages"]:
         log(f"{run.path}: already trained.")
         return run
     with _full_disk_explained(run.path), tracked(arguments, run.path):
-        trainer = make_trainer(recipe, prepared, arguments)
+        trainer = make_trainer(setup, prepared, arguments)
         if isinstance(trainer, KtoBaselineTrainer):
             log(str(trainer.weights))
         manifest = prepared.manifest | {"tokens": trainer.tokens_cut, "sampling": trainer.sampling_summary()}
         by_first(lambda: _describe(run, manifest, arguments))
-        guard = _watch(trainer, recipe, prepared, run, eval_step, log)
+        guard = _watch(trainer, setup, prepared, run, log, eval_step, every_steps)
         checkpoint = by_first(lambda: last_complete_checkpoint(run.checkpoints, launched_processes()))
         if checkpoint:
             log(f"continuing from {checkpoint.name}.")
@@ -127,35 +134,35 @@ def _finite(value: float | None) -> float | None:
     return value if value is not None and math.isfinite(value) else None
 
 
-def check_training(recipe: Recipe, prompts: Sequence[Prompt]) -> tuple[PreparedData, Arguments]:
+def check_training(setup: TrainingSetup, prompts: Sequence[Prompt]) -> tuple[PreparedData, Arguments]:
     """Find what keeps a recipe from being trained before a model is loaded; return its rows and arguments.
 
     Raises:
         SteerClearError: bad recipe or data.
     """
-    arguments = check_recipe(recipe)
-    prepared = prepare_data(recipe.data, prompts)
-    if recipe.guard is not None:
+    arguments = check_recipe(setup)
+    prepared = prepare_data(setup.data, prompts)
+    if setup.collapse is not None:
         check_guard(prepared)
     return prepared, arguments
 
 
-def check_recipe(recipe: Recipe) -> Arguments:
+def check_recipe(setup: TrainingSetup) -> Arguments:
     """Find what keeps a recipe from being trained before its rows are read; return its arguments.
 
     Raises:
         ConfigError: what is wrong.
     """
-    if not recipe.model.path:
+    if not setup.model.path:
         raise ConfigError("model.path: is missing. A served model can be evaluated, only a local one trained.")
-    if recipe.model.adapter is not None:
+    if setup.model.adapter is not None:
         raise ConfigError(
             "model.adapter: is evaluated, not trained further. Merge it into its base first, or leave it out."
         )
-    if recipe.guard is not None:
+    if setup.collapse is not None:
         check_alone()
-    arguments = training_arguments(recipe)
-    if recipe.guard is not None:
+    arguments = training_arguments(setup)
+    if setup.collapse is not None:
         check_penalty(arguments)
     _check_ranks(arguments)
     return arguments
@@ -186,40 +193,46 @@ def _finish(run: RunFolder, result: dict[str, Any]) -> None:
 
 
 def _watch(
-    trainer: Trainer, recipe: Recipe, prepared: PreparedData, run: RunFolder, eval_step: EvalStep | None, log: Log
-) -> CollapseGuard | None:
+    trainer: Trainer,
+    setup: TrainingSetup,
+    prepared: PreparedData,
+    run: RunFolder,
+    log: Log,
+    eval_step: EvalStep | None,
+    every_steps: int | None,
+) -> CollapseCallback | None:
     """Add what goes along with the training: trackers, evaluations, and the guard, which is returned if there is one."""
     guard = None
     if "mlflow" in trainer.args.report_to:
         trainer.add_callback(KeepMlflowRun(run.path))
-    if recipe.guard is not None:  # first, so that what it undoes is not evaluated
-        guard = CollapseGuard(recipe.guard, prepared, trainer, run, recipe.data.template, log)
+    if setup.collapse is not None:  # first, so that what it undoes is not evaluated
+        guard = CollapseCallback(setup.collapse, prepared, trainer, run, setup.data.template, log)
         trainer.add_callback(guard)
-    if eval_step is not None and recipe.evaluation.every_steps:
+    if eval_step is not None and every_steps:
         tokenizer, tell = trainer.processing_class, TrackerLogger.of(trainer).tell
-        trainer.add_callback(EvalCallback(recipe.evaluation.every_steps, run, eval_step, tokenizer, log, tell))
+        trainer.add_callback(EvalCallback(every_steps, run, eval_step, tokenizer, log, tell))
     return guard
 
 
-def training_arguments(recipe: Recipe) -> Arguments:
+def training_arguments(setup: TrainingSetup) -> Arguments:
     """Return the trainer's arguments: the recipe's over the paper's and this command's defaults.
 
     Raises:
         ConfigError: an unknown key, one of another objective's trainer, or values that the arguments' class refuses.
     """
-    own, config = _own_training(recipe), _config_class(recipe)
+    own, config = _own_training(setup), _config_class(setup)
     fields = _settable(config)
-    problems = _wrong_keys(recipe, own, fields)
+    problems = _wrong_keys(setup, own, fields)
     raise_all(problems)
     given = {key: _as_number(key, value, fields[key].type, problems) for key, value in own.items()}
     raise_all(problems)
-    if not recipe.data.heldout_count:
+    if not setup.data.heldout_count:
         given.setdefault("eval_strategy", "no")
-    values = PAPER_DEFAULTS | OWN_DEFAULTS | given | {"output_dir": str(RunFolder(Path(recipe.output)).checkpoints)}
+    values = PAPER_DEFAULTS | OWN_DEFAULTS | given | {"output_dir": str(RunFolder(setup.output).checkpoints)}
     values["report_to"] = trackers_in(values["report_to"])
     raise_all(tracker_problems(values["report_to"]))
     if values["report_to"]:
-        values.setdefault("run_name", Path(recipe.output).resolve().name)
+        values.setdefault("run_name", setup.output.resolve().name)
     if not torch.cuda.is_available():
         values.setdefault("dataloader_pin_memory", False)
     try:
@@ -230,24 +243,24 @@ def training_arguments(recipe: Recipe) -> Arguments:
         raise ConfigError(f"training: {error}") from error
 
 
-def _config_class(recipe: Recipe) -> type[Arguments]:
+def _config_class(setup: TrainingSetup) -> type[Arguments]:
     """Return the class of the trainer's arguments, which the objective decides."""
-    return KtoBaselineConfig if recipe.training.get("objective") == KTO else SteerClearConfig
+    return KtoBaselineConfig if setup.arguments.get("objective") == KTO else SteerClearConfig
 
 
 def _settable(*configs: type[Arguments]) -> dict[str, dataclasses.Field[Any]]:
     return {f.name: f for config in configs for f in dataclasses.fields(config) if f.init}
 
 
-def _own_training(recipe: Recipe) -> dict[str, Any]:
+def _own_training(setup: TrainingSetup) -> dict[str, Any]:
     """Return the recipe's arguments without those that only another objective's trainer has and that are null: taken back."""
-    taken_back = _settable(SteerClearConfig, KtoBaselineConfig).keys() - _settable(_config_class(recipe)).keys()
-    return {key: value for key, value in recipe.training.items() if value is not None or key not in taken_back}
+    taken_back = _settable(SteerClearConfig, KtoBaselineConfig).keys() - _settable(_config_class(setup)).keys()
+    return {key: value for key, value in setup.arguments.items() if value is not None or key not in taken_back}
 
 
-def _wrong_keys(recipe: Recipe, own: dict[str, Any], fields: dict[str, Any]) -> list[str]:
+def _wrong_keys(setup: TrainingSetup, own: dict[str, Any], fields: dict[str, Any]) -> list[str]:
     """Return what is wrong with the objective's name and the names of the arguments, none of which may pass unheard."""
-    objective = recipe.training.get("objective", SteerClearConfig.objective)
+    objective = setup.arguments.get("objective", SteerClearConfig.objective)
     if objective not in TRAINED_OBJECTIVES:
         return [one_of("training.objective", objective, TRAINED_OBJECTIVES)]
     of_any = _settable(SteerClearConfig, KtoBaselineConfig)
@@ -275,19 +288,19 @@ def _as_number(key: str, value: Any, hint: object, problems: list[str]) -> Any:
         return None
 
 
-def identity_of(recipe: Recipe, prepared: PreparedData) -> dict[str, Any]:
+def identity_of(setup: TrainingSetup, prepared: PreparedData) -> dict[str, Any]:
     """Return what the trained weights depend on, each part as a hash or plain values."""
-    training = PAPER_DEFAULTS | OWN_DEFAULTS | _own_training(recipe)
+    training = PAPER_DEFAULTS | OWN_DEFAULTS | _own_training(setup)
     return {
         "algorithm": ALGORITHM,
-        "model": model_fingerprint(recipe.model.path),
-        "dtype": recipe.model.dtype,
+        "model": model_fingerprint(setup.model.path),
+        "dtype": setup.model.dtype,
         "data": prepared.manifest["sha256"],
-        "template": recipe.data.template,
+        "template": setup.data.template,
         "training": {key: training[key] for key in sorted(training) if key not in NO_EFFECT_ON_RESULTS},
-        "lora": None if recipe.lora is None else to_tree(recipe.lora),
+        "lora": None if setup.lora is None else to_tree(setup.lora),
         # Absent where there is none (or one process), so that runs from before there were guards keep their ids.
-        **({} if recipe.guard is None else {"guard": to_tree(recipe.guard)}),
+        **({} if setup.collapse is None else {"guard": to_tree(setup.collapse)}),
         # Each brings its own rows to a step.
         **({} if launched_processes() == 1 else {"processes": launched_processes()}),
     }
@@ -311,30 +324,30 @@ def to_dataset(rows: Sequence[Row], template: str, added: Sequence[Row] = ()) ->
     )
 
 
-def make_trainer(recipe: Recipe, prepared: PreparedData, arguments: Arguments) -> Trainer:
+def make_trainer(setup: TrainingSetup, prepared: PreparedData, arguments: Arguments) -> Trainer:
     """Return the trainer of a recipe, on the base model."""
-    dtype = DTYPES.get(recipe.model.dtype)
+    dtype = DTYPES.get(setup.model.dtype)
     if dtype is None:
-        dtype = torch.bfloat16 if recipe.lora and torch.cuda.is_available() else torch.float32
-    lora = recipe.lora and LoraConfig(
-        r=recipe.lora.r,
-        lora_alpha=recipe.lora.alpha,
-        lora_dropout=recipe.lora.dropout,
-        target_modules=recipe.lora.target_modules,
+        dtype = torch.bfloat16 if setup.lora and torch.cuda.is_available() else torch.float32
+    lora = setup.lora and LoraConfig(
+        r=setup.lora.r,
+        lora_alpha=setup.lora.alpha,
+        lora_dropout=setup.lora.dropout,
+        target_modules=setup.lora.target_modules,
         task_type="CAUSAL_LM",
     )
     trainer = KtoBaselineTrainer if isinstance(arguments, KtoBaselineConfig) else SteerClearTrainer
     return trainer(
-        model=load_base(recipe.model.path, dtype),
+        model=load_base(setup.model.path, dtype),
         args=arguments,
         # Plain SFT sees no unsafe row: one that counts nothing would still take a place in a batch.
         train_dataset=to_dataset(
             [*prepared.benign, *(prepared.unsafe if arguments.trains_on_unsafe else [])],
-            recipe.data.template,
+            setup.data.template,
             prepared.added,
         ),
-        eval_dataset=to_dataset(prepared.heldout, recipe.data.template) if prepared.heldout else None,
-        processing_class=load_tokenizer(recipe.model.path),
+        eval_dataset=to_dataset(prepared.heldout, setup.data.template) if prepared.heldout else None,
+        processing_class=load_tokenizer(setup.model.path),
         peft_config=lora,
     )
 
