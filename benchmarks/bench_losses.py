@@ -29,7 +29,9 @@ from measure import (
     summary,
     wait_for_device,
 )
-from steerclear.losses import GroundCost, OutputHead, Tiles, objective_loss
+from steerclear.losses.objective import objective_loss
+from steerclear.losses.options import GroundCost, Tiles
+from steerclear.losses.vocabulary import OutputHead
 
 Inputs = tuple[Tensor, Tensor, Tensor]
 """Hidden states [N, D], head [V, D] and targets [N]."""

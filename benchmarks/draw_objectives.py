@@ -4,7 +4,7 @@
 
 A vocabulary of four tokens with unit embeddings: the unsafe token y, a related one (similarity 0.6), an unrelated one (0) and an
 opposite one (-0.6). y has probability p, the other three share the rest alike. Drawn are the downhill steps on the logits of the
-four, -∂loss/∂logit, against p, computed by `steerclear.losses.objective_loss`; an answer has this one token.
+four, -∂loss/∂logit, against p, computed by `steerclear.objective_loss`; an answer has this one token.
 """
 
 from __future__ import annotations
@@ -16,7 +16,9 @@ import matplotlib as mpl
 import torch
 from torch import Tensor
 
-from steerclear.losses import REFERENCE_OBJECTIVES, GroundCost, OutputHead, objective_loss
+from steerclear.losses.objective import objective_loss
+from steerclear.losses.options import REFERENCE_OBJECTIVES, GroundCost
+from steerclear.losses.vocabulary import OutputHead
 
 mpl.use("svg")
 mpl.rcParams["svg.hashsalt"] = "steerclear"

@@ -13,7 +13,7 @@ __version__ = "0.1.0"
 _HOME = {
     "SteerClearConfig": "steerclear.training.arguments",
     "SteerClearTrainer": "steerclear.training.trainer",
-    "objective_loss": "steerclear.losses",
+    "objective_loss": "steerclear.losses.objective",
 }
 
 __all__ = ["SteerClearConfig", "SteerClearTrainer", "__version__", "objective_loss"]

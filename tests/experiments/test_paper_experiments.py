@@ -76,7 +76,7 @@ def test_the_four_models_have_the_papers_hyper_parameters() -> None:
             assert arguments.num_train_epochs == (4 if name == "mistral-7b" else 3)
             assert (arguments.normalization, arguments.sampling) == ("paper", "uniform")
             assert (arguments.objective, arguments.avoid_tokens) in (("nlcl", "all"), ("emd_bound", "all"))
-            assert arguments.objective == "nlcl" or arguments.ground_cost.kind == "cosine"
+            assert arguments.objective == "nlcl" or arguments.loss_options.cost.kind == "cosine"
             assert recipe.lora is not None
             assert (recipe.lora.r, recipe.lora.alpha, recipe.lora.dropout) == (8, 16, 0.05)
             assert recipe.lora.target_modules == ["q_proj", "v_proj"]

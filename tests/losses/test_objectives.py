@@ -16,15 +16,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from steerclear.errors import ConfigError
-from steerclear.losses import (
-    AVOIDANCE_OBJECTIVES,
-    REFERENCE_OBJECTIVES,
-    GroundCost,
-    OutputHead,
-    Tiles,
-    objective_loss,
-)
-from steerclear.losses.cost import TokenEmbeddings
+from steerclear.losses.objective import objective_loss
+from steerclear.losses.options import AVOIDANCE_OBJECTIVES, REFERENCE_OBJECTIVES, GroundCost, LossOptions, Tiles
+from steerclear.losses.vocabulary import OutputHead, TokenEmbeddings
 
 EMD_FORMS = [
     ("emd_bound", GroundCost()),
@@ -309,6 +303,16 @@ def test_rows_of_norm_zero_cost_one(impl: Any, centred: bool, kind: str) -> None
             hidden, torch.tensor([target]), head, objective="emd", cost=cost, embedding_VE=embedding, **impl
         )
         assert output.total.item() == pytest.approx(-1.0)
+
+
+def test_options_may_be_given_as_an_object_by_their_names_or_both() -> None:
+    hidden, targets, head = case(3)
+    named = objective_loss(hidden, targets, head, objective="unlikelihood", until=0.05, gate_power=0.5, cost=None)
+    options = LossOptions(objective="unlikelihood", until=0.05)
+    given = objective_loss(hidden, targets, head, options, gate_power=0.5)
+    assert given.total.item() == named.total.item() != objective_loss(hidden, targets, head, options).total.item()
+    with pytest.raises(TypeError, match="untill"):
+        objective_loss(hidden, targets, head, objective="unlikelihood", untill=0.05)
 
 
 def test_centring_subtracts_the_mean_of_the_used_rows() -> None:

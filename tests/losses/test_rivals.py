@@ -1,4 +1,4 @@
-"""The rivals of the EMD, the levers on the loss of a token, and the anchor: by hand, by finite differences, by properties.
+"""The rivals of the EMD, the options on the loss of a token, and the anchor: by hand, by finite differences, by properties.
 
 The streamed implementation runs in tiles smaller than the inputs; it is held to the reference.
 """
@@ -14,18 +14,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from steerclear.errors import ConfigError
-from steerclear.losses import (
-    REFERENCE_OBJECTIVES,
-    SEQUENCE_OBJECTIVES,
-    GroundCost,
-    OutputHead,
-    Tiles,
-    anchor,
-    anchor_loss,
-    decay_weights,
-    log_probability,
-    objective_loss,
-)
+from steerclear.losses import anchor
+from steerclear.losses.anchor import anchor_loss
+from steerclear.losses.formulas import decay_weights
+from steerclear.losses.objective import log_probability, objective_loss
+from steerclear.losses.options import REFERENCE_OBJECTIVES, SEQUENCE_OBJECTIVES, GroundCost, Tiles
+from steerclear.losses.vocabulary import OutputHead
 
 IMPLS: list[dict[str, Any]] = [{"impl": "reference"}, {"impl": "streamed", "tiles": Tiles(tokens=2, vocabulary=3)}]
 each_impl = pytest.mark.parametrize("impl", IMPLS, ids=lambda impl: impl["impl"])

@@ -13,8 +13,10 @@ from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from steerclear.losses import GroundCost, OutputHead, Tiles, objective_loss, reference, streamed
-from steerclear.losses.cost import TokenEmbeddings
+from steerclear.losses import reference, streamed
+from steerclear.losses.objective import objective_loss
+from steerclear.losses.options import GroundCost, Tiles
+from steerclear.losses.vocabulary import OutputHead, TokenEmbeddings
 
 FORMS = [
     ("nll", GroundCost()),
@@ -260,7 +262,7 @@ class LargestTensor(TorchDispatchMode):
 def test_neither_logits_nor_a_copy_of_the_head_exist(
     objective: str, cost: GroundCost, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("steerclear.losses.cost._SLICE", 50)
+    monkeypatch.setattr("steerclear.losses.vocabulary._SLICE", 50)
     n, v, d = 60, 500, 40
     case = Case(8, n, v, d)
     hidden, head, sizes = case.hidden.to(dtype).requires_grad_(), OutputHead(weight_VD=case.weight.to(dtype)), {}

@@ -1,4 +1,4 @@
-"""Objectives and levers in the trained step, and the frozen base model that some compare with: the adapter switched off."""
+"""Objectives and their options in the trained step, and the frozen base that some compare with: the adapter switched off."""
 
 from __future__ import annotations
 

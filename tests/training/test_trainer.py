@@ -319,7 +319,7 @@ def test_wrong_arguments_are_refused(tmp_path: Any, changes: dict[str, Any], mes
     ],
 )
 def test_the_push_on_first_tokens_stops_by_default(tmp_path: Any, changes: dict[str, Any], until: float) -> None:
-    assert SteerClearConfig(output_dir=str(tmp_path), **changes).levers["until"] == until
+    assert SteerClearConfig(output_dir=str(tmp_path), **changes).loss_options.until == until
 
 
 def test_wrong_arguments_are_refused_together(tmp_path: Any) -> None:

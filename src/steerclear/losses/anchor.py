@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.functional import kl_div
 from torch.utils.checkpoint import checkpoint
 
-from steerclear.losses.output_head import OutputHead
+from steerclear.losses.vocabulary import OutputHead
 
 CHUNK = 256
 """Tokens whose logits exist at a time: 125 MiB a matrix for a vocabulary of 128,000."""

@@ -8,8 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from steerclear.losses.cost import TokenEmbeddings
-from steerclear.losses.output_head import OutputHead
+from steerclear.losses.vocabulary import OutputHead, TokenEmbeddings
 
 
 def log_odds(hidden_ND: Tensor, targets_N: Tensor, head: OutputHead) -> Tensor:

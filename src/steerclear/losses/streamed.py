@@ -15,17 +15,14 @@ Shape suffixes: N scored tokens, M those of a chunk, V vocabulary, C tokens of a
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from steerclear.losses.cost import TokenEmbeddings
-from steerclear.losses.online_sums import OnlineSums, Sums
-from steerclear.losses.output_head import OutputHead
-from steerclear.losses.tile_gradients import gradients_again
-from steerclear.losses.vocabulary_pass import Job, Pass, Tiles
+from steerclear.losses.options import Tiles
+from steerclear.losses.vocabulary import Job, OutputHead, Pass, Tile, TokenEmbeddings, add_product
 
 CPU_TILES = Tiles(tokens=1024, vocabulary=1024)
 """Two such tiles and the head's rows stay near the cores' caches; larger ones are no faster (docs/performance.md)."""
@@ -145,5 +142,205 @@ class _Primitives(torch.autograd.Function):
                 t.new_zeros(()).expand_as(t) if need else None for t, need in zip(empty, needs, strict=True)
             ), *nothing
         walk = Pass(hidden_ND, weight_VD, bias_V, targets_N, ctx.job)
-        gradient_ND, *of_head = gradients_again(walk, Sums(*sums), grad_odds_N, grad_mean, needs)
+        gradient_ND, *of_head = _gradients_again(walk, Sums(*sums), grad_odds_N, grad_mean, needs)
         return None if gradient_ND is None else gradient_ND.to(ctx.dtype), *of_head, *nothing
+
+
+class Sums(NamedTuple):
+    """The result of a pass."""
+
+    log_sum_N: Tensor
+    """Log-sum-exp of the logits of the others."""
+    odds_N: Tensor
+    """Log-odds of y."""
+    mean: Tensor | None
+    """Mean similarity to y [N], or mean unit embedding [N, E], over the others."""
+    pivot_N1: Tensor | None
+    """Of a mean similarity: its pivot, times the norm of y's embedding ..."""
+    offset_N1: Tensor | None
+    """... and mean less pivot, times that norm."""
+
+
+class OnlineSums:
+    """The running sums of a pass over the vocabulary without the target y: all are relative to the largest logit seen so far.
+
+    Means of a similarity are kept relative to a pivot, its value at the token with that largest logit. Where q is concentrated
+    on one token, the gradient of the mean is the small difference of nearly equal terms, and the pivot takes the equal part out
+    first.
+
+    Args:
+        gradient: also keep the sums of head rows from which `gradients` are made.
+    """
+
+    def __init__(self, walk: Pass, *, gradient: bool) -> None:
+        self._walk, job = walk, walk.job
+        self._of_similarity = job.kind is not None
+
+        def zeros(width: int) -> Tensor:
+            return torch.zeros(len(walk.targets_N), width, dtype=job.exact, device=walk.hidden_ND.device)
+
+        # The lowest finite number, as infinity less infinity is not a number.
+        self._largest_N1 = zeros(1).fill_(torch.finfo(job.exact).min)
+        self._mass_N1, self._logit_N1, self._pivot_N1 = zeros(1), zeros(1), zeros(1)
+        self._head_ND = zeros(walk.hidden_ND.size(1)) if gradient else None
+        self._mean: Tensor | None = None
+        self._similar_ND: Tensor | None = None
+        if self._of_similarity:
+            self._own_NE, self._own_inverse_N1 = walk.target_rows()
+            self._mean = zeros(1)
+            self._similar_ND = zeros(walk.hidden_ND.size(1)) if gradient else None
+        elif job.embeddings is not None:
+            self._mean = zeros(job.embeddings.raw_VE.size(1))
+
+    def add(self, chunk: slice, tile: Tile) -> None:
+        """Add a tile's share for a chunk of tokens."""
+        logits_MC, slope_MC = self._walk.logits(chunk, tile)
+        self._take_target_out(logits_MC, chunk, tile)
+        values_MC = None
+        if self._of_similarity:
+            values_MC = self._walk.similarities(self._own_NE[chunk], tile)
+            top_M1, column_M1 = logits_MC.max(1, keepdim=True)
+            self._move_pivot(chunk, values_MC.gather(1, column_M1), top_M1 > self._largest_N1[chunk])
+        else:
+            top_M1 = logits_MC.amax(1, keepdim=True)  # on a CPU five times as fast as with the columns
+        largest_M1 = torch.maximum(self._largest_N1[chunk], top_M1)
+        shrink_M1 = (self._largest_N1[chunk] - largest_M1).exp_()
+        self._largest_N1[chunk] = largest_M1
+        weights_MC = logits_MC.sub_(largest_M1).exp_()
+
+        self._mass_N1[chunk].mul_(shrink_M1).add_(weights_MC.sum(1, keepdim=True))
+        if values_MC is not None and self._mean is not None:
+            values_MC.sub_(self._pivot_N1[chunk]).mul_(weights_MC)
+            self._mean[chunk].mul_(shrink_M1).add_(values_MC.sum(1, keepdim=True))
+        elif self._mean is not None and tile.embed_CE is not None:
+            add_product(self._mean[chunk].mul_(shrink_M1), weights_MC, tile.embed_CE)
+        for sum_ND, factor_MC in ((self._head_ND, weights_MC), (self._similar_ND, values_MC)):
+            if sum_ND is not None and factor_MC is not None:
+                if slope_MC is not None:
+                    factor_MC.mul_(slope_MC)
+                add_product(sum_ND[chunk].mul_(shrink_M1), factor_MC, tile.weight_CD)
+
+    def _take_target_out(self, logits_MC: Tensor, chunk: slice, tile: Tile) -> None:
+        column_M1, inside_M1 = self._walk.target_columns(chunk, tile)
+        found_M1 = logits_MC.gather(1, column_M1)
+        self._logit_N1[chunk] = torch.where(inside_M1, found_M1, self._logit_N1[chunk])
+        logits_MC.scatter_(1, column_M1, found_M1.masked_fill(inside_M1, -torch.inf))
+
+    def _move_pivot(self, chunk: slice, found_M1: Tensor, larger_M1: Tensor) -> None:
+        assert self._mean is not None
+        old_M1 = self._pivot_N1[chunk]
+        moved_M1 = torch.where(larger_M1, old_M1 - found_M1, 0.0)
+        self._mean[chunk].addcmul_(moved_M1, self._mass_N1[chunk])
+        if self._similar_ND is not None and self._head_ND is not None:
+            self._similar_ND[chunk].addcmul_(moved_M1, self._head_ND[chunk])
+        self._pivot_N1[chunk] = torch.where(larger_M1, found_M1, old_M1)
+
+    def result(self) -> Sums:
+        """Return the sums as they stand; call it after the last tile."""
+        log_sum_N1 = self._largest_N1 + self._mass_N1.log()
+        log_sum_N, odds_N = log_sum_N1.squeeze(1), (self._logit_N1 - log_sum_N1).squeeze(1)
+        if self._mean is None:
+            return Sums(log_sum_N, odds_N, None, None, None)
+        mean = self._mean / self._mass_N1
+        if not self._of_similarity:
+            return Sums(log_sum_N, odds_N, mean, None, None)
+        similarity_N = ((self._pivot_N1 + mean) * self._own_inverse_N1).squeeze(1)
+        return Sums(log_sum_N, odds_N, similarity_N, self._pivot_N1, mean)
+
+    def gradients(self, sums: Sums) -> list[Tensor]:
+        """Return the derivatives by the hidden states [N, D]: of the log-odds and, if there is one, of the mean similarity."""
+        assert self._head_ND is not None
+        job, walk = self._walk.job, self._walk
+        others_ND = self._head_ND.div_(self._mass_N1)
+        own_ND = walk.weight_VD[walk.targets_N].to(job.exact)
+        if job.softcap is not None:
+            own_ND = own_ND * (1 - (self._logit_N1 / job.softcap).square())
+        found = [own_ND.sub_(others_ND).mul_(job.scale)]
+        if self._similar_ND is not None and sums.offset_N1 is not None:
+            by_mean_ND = self._similar_ND.div_(self._mass_N1).addcmul_(sums.offset_N1, others_ND, value=-1)
+            found.append(by_mean_ND.mul_(self._own_inverse_N1 * job.scale))
+        return found
+
+
+class _Pull:
+    """The gradient of the outputs by the logits of the tokens other than y: q(v) · (value of v - level)."""
+
+    def __init__(self, walk: Pass, sums: Sums, grad_odds_N1: Tensor, grad_mean: Tensor | None) -> None:
+        self._walk = walk
+        self._level_N1 = grad_odds_N1
+        self._query_NE: Tensor | None = None
+        self._factor_N1: Tensor | None = None
+        if sums.mean is None or grad_mean is None:
+            return
+        if sums.pivot_N1 is not None and sums.offset_N1 is not None:
+            self._query_NE, inverse_N1 = walk.target_rows()
+            self._factor_N1, self._pivot_N1 = inverse_N1 * grad_mean[:, None], sums.pivot_N1
+            self._level_N1 = grad_odds_N1 + self._factor_N1 * sums.offset_N1
+        else:
+            self._query_NE = grad_mean.to(walk.job.dtype)
+            # With the rounded query, so that level and values differ by nothing but their tokens.
+            self._level_N1 = grad_odds_N1 + (self._query_NE.to(walk.job.exact) * sums.mean).sum(1, keepdim=True)
+
+    def times(self, share_MC: Tensor, chunk: slice, tile: Tile) -> Tensor:
+        """Return q · (value - level) [M, C], in the place of q."""
+        if self._query_NE is None or tile.embed_CE is None:
+            return share_MC.mul_(-self._level_N1[chunk])
+        if self._factor_N1 is None:
+            values_MC = self._walk.product("values", self._query_NE[chunk], tile.embed_CE.T)
+        else:
+            values_MC = self._walk.similarities(self._query_NE[chunk], tile)
+            values_MC.sub_(self._pivot_N1[chunk]).mul_(self._factor_N1[chunk])
+        return share_MC.mul_(values_MC.sub_(self._level_N1[chunk]))
+
+
+def _gradients_again(
+    walk: Pass,
+    sums: Sums,
+    grad_odds_N: Tensor | None,
+    grad_mean: Tensor | None,
+    needs: tuple[bool, bool, bool],
+) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    """Compute the tiles again, and return the gradients by hidden states, head weight and bias, where ``needs`` says so.
+
+    It is needed where the head trains or a mean embedding has a gradient of its own.
+
+    Args:
+        grad_odds_N: the incoming gradient of the log-odds.
+        grad_mean: that of the mean, [N] or [N, E].
+    """
+    job, weight_VD, bias_V = walk.job, walk.weight_VD, walk.bias_V
+    grad_odds_N1 = (torch.zeros_like(sums.log_sum_N) if grad_odds_N is None else grad_odds_N)[:, None]
+    pull = _Pull(walk, sums, grad_odds_N1, grad_mean)
+    by_hidden_ND = torch.zeros_like(walk.hidden_ND, dtype=job.exact) if needs[0] else None
+    by_weight_VD = torch.empty_like(weight_VD) if needs[1] else None
+    by_bias_V = torch.empty_like(bias_V) if bias_V is not None and needs[2] else None
+    for tile in walk.tiles():
+        # Tile by tile in full precision, so that a low-precision head needs no float32 copy of its gradient.
+        weight_CD = None if by_weight_VD is None else torch.zeros_like(tile.weight_CD, dtype=job.exact)
+        bias_C = None if by_bias_V is None else torch.zeros_like(by_bias_V[tile.range], dtype=job.exact)
+        for chunk in walk.chunks():
+            by_logit_MC = _by_logits(walk, sums, pull, grad_odds_N1, chunk, tile)
+            if by_hidden_ND is not None:
+                add_product(by_hidden_ND[chunk], by_logit_MC, tile.weight_CD)
+            if weight_CD is not None:
+                add_product(weight_CD, by_logit_MC.T, walk.hidden_ND[chunk])
+            if bias_C is not None:
+                bias_C += by_logit_MC.sum(0)
+        if by_weight_VD is not None and weight_CD is not None:
+            by_weight_VD[tile.range] = weight_CD
+        if by_bias_V is not None and bias_C is not None:
+            by_bias_V[tile.range] = bias_C
+    return by_hidden_ND, by_weight_VD, by_bias_V
+
+
+def _by_logits(walk: Pass, sums: Sums, pull: _Pull, grad_odds_N1: Tensor, chunk: slice, tile: Tile) -> Tensor:
+    """Return the gradient by h Wᵀ + b, before scale and soft-cap [M, C]."""
+    logits_MC, slope_MC = walk.logits(chunk, tile)
+    by_logit_MC = pull.times(logits_MC.sub_(sums.log_sum_N[chunk, None]).exp_(), chunk, tile)
+    column_M1, inside_M1 = walk.target_columns(chunk, tile)
+    # At y itself q means nothing, and may be infinite.
+    own_M1 = torch.where(inside_M1, grad_odds_N1[chunk], by_logit_MC.gather(1, column_M1))
+    by_logit_MC.scatter_(1, column_M1, own_M1)
+    if slope_MC is not None:
+        by_logit_MC.mul_(slope_MC)
+    return by_logit_MC if walk.job.scale == 1 else by_logit_MC.mul_(walk.job.scale)

@@ -10,13 +10,13 @@ from trl import SFTConfig
 
 from steerclear.data.tokenization import AvoidTokens
 from steerclear.errors import ConfigError, one_of
-from steerclear.losses import (
+from steerclear.losses.options import (
     AVOIDANCE_OBJECTIVES,
     IMPLEMENTATIONS,
     REFERENCE_OBJECTIVES,
     SEQUENCE_OBJECTIVES,
     GroundCost,
-    check_objective,
+    LossOptions,
 )
 
 AVOID_UNTIL = 0.1
@@ -173,8 +173,7 @@ class SteerClearConfig(SFTConfig):
         if self.avoid_until is None:
             stops = self.avoid_tokens == "first" and self.objective not in SEQUENCE_OBJECTIVES
             self.avoid_until = AVOID_UNTIL if stops else 0.0
-        check_objective(self.objective, self.ground_cost, **self.levers)
-        AvoidTokens(choice=self.avoid_tokens, first_k=self.avoid_first_k)
+        _ = self.loss_options, self.avoided  # which refuse what does not go together
         settle_device_defaults(self)
         super().__post_init__()
 
@@ -184,19 +183,17 @@ class SteerClearConfig(SFTConfig):
         return self.penalty_weight > 0
 
     @property
-    def ground_cost(self) -> GroundCost:
-        """The ground cost of the EMD objectives."""
-        return GroundCost(kind=self.cost, embedding=self.cost_embedding, centred=self.cost_centred)
-
-    @property
-    def levers(self) -> dict[str, Any]:
-        """The options of the avoidance objective, as `steerclear.losses.objective_loss` names them."""
-        return {
-            "until": self.avoid_until,
-            "gate_power": self.gate_power,
-            "token_decay": self.token_decay,
-            "beta": self.npo_beta,
-        }
+    def loss_options(self) -> LossOptions:
+        """The avoidance objective with its options, as the losses name them."""
+        return LossOptions(
+            objective=self.objective,
+            cost=GroundCost(kind=self.cost, embedding=self.cost_embedding, centred=self.cost_centred),
+            until=self.avoid_until or 0.0,
+            gate_power=self.gate_power,
+            token_decay=self.token_decay,
+            beta=self.npo_beta,
+            impl=self.loss_impl,
+        )
 
     @property
     def needs_base(self) -> str | None:

@@ -22,15 +22,10 @@ from trl.trainer.utils import maybe_gather_lm_head_ctx
 
 from steerclear.data import signed_labels
 from steerclear.errors import ModelError
-from steerclear.losses import (
-    REFERENCE_OBJECTIVES,
-    GroundCost,
-    LossOutput,
-    OutputHead,
-    anchor_loss,
-    log_probability,
-    objective_loss,
-)
+from steerclear.losses.anchor import anchor_loss
+from steerclear.losses.objective import LossOutput, log_probability, objective_loss
+from steerclear.losses.options import REFERENCE_OBJECTIVES, LossOptions
+from steerclear.losses.vocabulary import OutputHead
 from steerclear.training import packed_attention
 from steerclear.training.frozen_base import AdapterSwitch, as_base
 
@@ -101,27 +96,16 @@ def sequence_index(labels_BT: Tensor, position_ids_BT: Tensor | None) -> Tensor:
 
 
 def add_objective_head(
-    model: Any,
-    objective: str,
-    cost: GroundCost,
-    *,
-    impl: str = "streamed",
-    anchored: bool = False,
-    without_adapter: AdapterSwitch | None = None,
-    **levers: Any,
+    model: Any, avoidance: LossOptions, *, anchored: bool = False, without_adapter: AdapterSwitch | None = None
 ) -> None:
     """Patch ``model.forward``: ``model(..., signed_labels=labels)`` then returns an `ObjectiveOutput`.
 
     Args:
         model: the causal language model itself, not its PEFT wrapper.
-        objective: avoidance objective.
-        cost: ground cost of the EMD objectives.
-        impl: implementation of all terms, of `steerclear.losses.IMPLEMENTATIONS`.
+        avoidance: the avoidance objective; its implementation is that of all terms.
         anchored: whether to compute the divergence from the frozen base model.
         without_adapter: see `frozen_base.adapter_switch`; ``anchored`` and the `REFERENCE_OBJECTIVES` need it.
-        levers: options of `objective_loss` for the avoidance objective: ``until``, ``gate_power``, ``token_decay``, ``beta``.
     """
-    avoid = {"objective": objective, "cost": cost, "impl": impl, **levers}
     plain_forward = model.forward
 
     @functools.wraps(plain_forward)
@@ -131,12 +115,12 @@ def add_objective_head(
         kwargs.pop("labels", None)
         inputs = packed_attention.with_boundaries(self, kwargs)
         base: BaseStates | None = None
-        if without_adapter is not None and _is_compared(signed_labels, objective, anchored):
+        if without_adapter is not None and _is_compared(signed_labels, avoidance.objective, anchored):
             with as_base(self, without_adapter):
                 base = BaseStates(self.base_model(*args, **inputs, use_cache=False).last_hidden_state, head_of(self))
         hidden_BTD = self.base_model(*args, **inputs, use_cache=False).last_hidden_state
         with maybe_gather_lm_head_ctx(self.get_output_embeddings().weight):
-            return _all_terms(self, hidden_BTD, signed_labels, kwargs.get("position_ids"), avoid, base, anchored)
+            return _all_terms(self, hidden_BTD, signed_labels, kwargs.get("position_ids"), avoidance, base, anchored)
 
     model.forward = types.MethodType(forward, model)
 
@@ -153,7 +137,7 @@ def _all_terms(
     hidden_BTD: Tensor,
     labels_BT: Tensor,
     position_ids_BT: Tensor | None,
-    avoid: dict[str, Any],
+    avoidance: LossOptions,
     base: BaseStates | None,
     anchored: bool,
 ) -> ObjectiveOutput:
@@ -164,35 +148,36 @@ def _all_terms(
     # Where there was no base pass, no token is compared, and no token's states can be taken from any.
     base_BTD = hidden_BTD.detach() if base is None else base.hidden_BTD[:, :-1].to(head.weight_VD.device)
     base_head = head if base is None else base.head
-    embedding_VE = _whole(model.get_input_embeddings().weight) if avoid["cost"].embedding == "input" else None
+    embedding_VE = _whole(model.get_input_embeddings().weight) if avoidance.cost.embedding == "input" else None
 
-    impl, weights_BT = avoid["impl"], decoded.weights
-
-    def term(mask_BT: Tensor, **options: Any) -> LossOutput:
+    def term(mask_BT: Tensor, options: LossOptions, **of_base: Tensor) -> LossOutput:
         return objective_loss(
             hidden_BTD[mask_BT],
             decoded.targets[mask_BT],
             head,
+            options,
             embedding_VE=embedding_VE,
             sequences_N=sequences_BT.to(mask_BT.device)[mask_BT],
-            weights_N=weights_BT[mask_BT],
-            **options,
+            weights_N=decoded.weights[mask_BT],
+            **of_base,
         )
 
-    mask_BT = decoded.avoid
-    if avoid["objective"] == "circuit_breaker":
+    impl, mask_BT = avoidance.impl, decoded.avoid
+    of_base = {}
+    if avoidance.objective == "circuit_breaker":
         # The last states, those before the head: no other layer's are at hand without hooks.
-        avoid = {**avoid, "base_hidden_ND": base_BTD[mask_BT]}
-    elif avoid["objective"] in REFERENCE_OBJECTIVES:
+        of_base = {"base_hidden_ND": base_BTD[mask_BT]}
+    elif avoidance.objective in REFERENCE_OBJECTIVES:
         with torch.no_grad():
             base_log_prob_N = log_probability(base_BTD[mask_BT], decoded.targets[mask_BT], base_head, impl=impl)
-        avoid = {**avoid, "base_log_prob_N": base_log_prob_N}
-    benign, unsafe = term(decoded.imitate, objective="nll", impl=impl), term(decoded.avoid, **avoid)
+        of_base = {"base_log_prob_N": base_log_prob_N}
+    benign = term(decoded.imitate, LossOptions(objective="nll", impl=impl))
+    unsafe = term(mask_BT, avoidance, **of_base)
     anchor = None
     if anchored:
         mask_BT = decoded.imitate
         states_ND = (hidden_BTD[mask_BT], head, base_BTD[mask_BT], base_head)
-        anchor = anchor_loss(*states_ND, weights_N=weights_BT[mask_BT], impl=impl)
+        anchor = anchor_loss(*states_ND, weights_N=decoded.weights[mask_BT], impl=impl)
     return ObjectiveOutput(
         benign_total=benign.total,
         benign_tokens=benign.count,

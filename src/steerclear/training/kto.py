@@ -14,7 +14,7 @@ from trl import KTOConfig, KTOTrainer
 from steerclear.data.signed_labels import IGNORED, is_avoided
 from steerclear.data.tokenization import AvoidTokens
 from steerclear.errors import ConfigError, DataError, one_of
-from steerclear.losses import AVOIDANCE_OBJECTIVES
+from steerclear.losses.options import AVOIDANCE_OBJECTIVES
 from steerclear.training.arguments import settle_device_defaults
 from steerclear.training.rows import fill_batches, tokenize_rows
 from steerclear.training.sampler import BENIGN, UNSAFE

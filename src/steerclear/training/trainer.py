@@ -13,7 +13,8 @@ from trl import SFTTrainer, pack_dataset
 
 from steerclear.data.signed_labels import IGNORED, decode, is_avoided
 from steerclear.errors import ConfigError, DataError
-from steerclear.losses import SEQUENCE_OBJECTIVES, decay_weights
+from steerclear.losses.formulas import decay_weights
+from steerclear.losses.options import SEQUENCE_OBJECTIVES
 from steerclear.training.arguments import SteerClearConfig
 from steerclear.training.frozen_base import adapter_switch
 from steerclear.training.head import add_objective_head, sequence_index
@@ -66,12 +67,9 @@ class SteerClearTrainer(SFTTrainer):
         base_model = getattr(self.model, "get_base_model", lambda: self.model)()
         add_objective_head(
             base_model,
-            args.objective,
-            args.ground_cost,
-            impl=args.loss_impl,
+            args.loss_options,
             anchored=args.anchor_weight > 0,
             without_adapter=adapter_switch(self.model, args.needs_base),
-            **args.levers,
         )
         if self.padding_free:
             use_packed_attention(base_model)

@@ -1,4 +1,4 @@
-"""A pass over the output head in tiles of the vocabulary and chunks of the scored tokens.
+"""A model's vocabulary as the losses read it: the output head, the token embeddings, and a pass over both in tiles.
 
 Shape suffixes: N scored tokens, M those of a chunk, V vocabulary, C tokens of a tile, D hidden width, E embedding width, 1 one.
 """
@@ -7,26 +7,73 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
-from steerclear.errors import ConfigError
-from steerclear.losses.cost import TokenEmbeddings
+from steerclear.losses.options import Tiles
+
+_SMALLEST_NORM = 1e-12
+_SLICE = 4096
+"""Rows at a time where all rows are gone over."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Tiles:
-    """How large a piece of the logits exists at a time."""
+@dataclass(frozen=True)
+class OutputHead:
+    """The map from hidden states to logits: scale · (h Wᵀ + b), then soft-capped where the model does that."""
 
-    tokens: int
-    """Scored tokens."""
-    vocabulary: int
-    """Tokens of the vocabulary."""
+    weight_VD: Tensor
+    bias_V: Tensor | None = None
+    scale: float = 1.0
+    softcap: float | None = None
+    """Logits become softcap · tanh(logits / softcap)."""
 
-    def __post_init__(self) -> None:
-        if self.tokens < 1 or self.vocabulary < 1:
-            raise ConfigError(f"tiles: got {self.tokens} x {self.vocabulary}, allowed: 1 or more of each.")
+    def logits(self, hidden_ND: Tensor) -> Tensor:
+        """Return the logits [N, V], at least float32."""
+        raw_NV = torch.nn.functional.linear(hidden_ND.to(self.weight_VD.dtype), self.weight_VD, self.bias_V)
+        logits_NV = raw_NV.to(torch.promote_types(raw_NV.dtype, torch.float32)) * self.scale
+        return logits_NV if self.softcap is None else self.softcap * torch.tanh(logits_NV / self.softcap)
+
+
+class TokenEmbeddings:
+    """The embeddings ê [V, E] that the cost compares: detached, normalised where they are used, never copied as a whole.
+
+    A row of norm zero (vocabularies are padded with such rows) stays zero, so its cost to every token is 1. The mean that
+    ``centred`` subtracts is over the other rows.
+    """
+
+    def __init__(self, weight_VE: Tensor, *, centred: bool = False) -> None:
+        self.raw_VE = weight_VE.detach()
+        self.dtype = torch.promote_types(weight_VE.dtype, torch.float32)
+        self._centred = centred
+
+    @cached_property
+    def _mean(self) -> Tensor:
+        total_E = torch.zeros(self.raw_VE.size(1), dtype=self.dtype, device=self.raw_VE.device)
+        used = torch.zeros((), dtype=torch.long, device=self.raw_VE.device)
+        for rows_CE in self.raw_VE.split(_SLICE):
+            total_E += rows_CE.to(self.dtype).sum(0)
+            used += rows_CE.any(-1).sum()
+        return total_E / used
+
+    def part(self, which: slice | Tensor) -> tuple[Tensor, Tensor]:
+        """Return rows [C, E] before they are normalised, and 1/norm of each [C]: ê is their product.
+
+        Rows that need no centring come as they are stored, without a copy if ``which`` is a slice. Norms are at least float32.
+        """
+        rows_CE = self.raw_VE[which]
+        if self._centred and len(rows_CE):
+            rows_CE = rows_CE.to(self.dtype)
+            unused_C1 = torch.linalg.vector_norm(rows_CE, dim=-1, keepdim=True) == 0
+            rows_CE = (rows_CE - self._mean).masked_fill_(unused_C1, 0.0)
+        norm_C = torch.linalg.vector_norm(rows_CE, dim=-1, dtype=self.dtype)
+        return rows_CE, norm_C.clamp_(min=_SMALLEST_NORM).reciprocal_()
+
+    def unit(self, which: slice | Tensor = slice(None)) -> Tensor:
+        """Return ê [C, E] of the chosen tokens, at least float32."""
+        rows_CE, inverse_C = self.part(which)
+        return rows_CE.to(self.dtype) * inverse_C[:, None]
 
 
 @dataclass(frozen=True, kw_only=True)
