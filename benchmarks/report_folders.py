@@ -10,11 +10,11 @@ import json
 import random
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from steerclear.evaluation.scores import score
+from steerclear.evaluation.scores import SecondOpinion, score
 from steerclear.evaluation.suites import GROUP, KIND, PREFILLED
 from steerclear.records import PREFILL, Generation, Verdict, sha256_of, to_dict, write_json, write_jsonl, write_text
 from steerclear.stats.agreement import agreement
@@ -118,16 +118,16 @@ def _make_run(folder: Path, method: str, rows: int, seed: int, prompts: Asked, s
         verdicts = [verdict for _, verdict in answers]
         scores = score(verdicts, JudgeErrors(true_positives=88, positives=100, true_negatives=93, negatives=100))
         if step == last:
-            for suite in scores["suites"]:
+            for suite in scores.suites:
                 write_jsonl(folder / "generations" / f"{suite}.jsonl", [g for g, _ in answers if g.suite == suite])
                 write_jsonl(folder / "verdicts" / f"{suite}.jsonl", [v for v in verdicts if v.suite == suite])
             second = [None if v.flagged is None else v.flagged ^ (dice.random() < 0.06) for v in verdicts]
-            flags = to_dict(agreement([v.flagged for v in verdicts], second, resamples=50))
-            scores["second_opinions"] = [{"judge": "reward-example 1", "scores": scores | {}, "agreement": flags}]
-            scores["quality"] = _quality(folder, rates, dice)
+            flags = agreement([v.flagged for v in verdicts], second, resamples=50)
+            opinion = SecondOpinion(judge="reward-example 1", scores=scores, agreement=flags)
+            scores = replace(scores, second_opinions=[opinion], quality=_quality(folder, rates, dice))
         elif step:
             (place / "adapter").mkdir(parents=True, exist_ok=True)
-        write_json(place / "scores.json", scores)
+        write_json(place / "scores.json", scores.to_json())
     _record(folder, method, rows, seed, last, dice)
 
 

@@ -6,7 +6,7 @@ import os
 import sys
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -17,6 +17,7 @@ from steerclear.training.ranks import launched_processes, part_ways, rank
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from steerclear.evaluation.scores import Scores
     from steerclear.recipe.sweep import SweepRecipe
     from steerclear.report.comparison import RunScores
 
@@ -59,7 +60,7 @@ def _quiet_start() -> None:
     warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated", category=FutureWarning)
 
 
-def _print_scores(scores: dict[str, Any], title: str) -> None:
+def _print_scores(scores: Scores, title: str) -> None:
     from rich.console import Console
 
     from steerclear.evaluation.scores import score_table

@@ -21,6 +21,7 @@ logger = logging.getLogger(__name__)
 Tree = dict[str, Any]
 Kind = TypeVar("Kind")
 
+_PLAIN = (int, float, str, bool)
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 
 
@@ -175,8 +176,7 @@ def build_from(kind: type[Kind], arguments: Sequence[str]) -> Kind:
 
 
 def _build(kind: Any, tree: Mapping[str, Any], where: str, problems: list[str]) -> Any:
-    hints = typing.get_type_hints(kind)
-    fields = {f.name: f for f in dataclasses.fields(kind) if f.init}
+    hints, fields = _fields(kind)
     known = len(problems)
     tree = with_new_names(tree, getattr(kind, "RENAMED", {}), where, problems)
     for key in tree:
@@ -224,9 +224,15 @@ def _notice_old_name(old: str, new: str) -> None:
     logger.warning("%s: is now called %s; the old name still works. Rename it in your recipe.", old, new)
 
 
+@functools.cache
+def _fields(kind: Any) -> tuple[dict[str, Any], dict[str, dataclasses.Field[Any]]]:
+    """Return the types and the fields that a dataclass takes, by name."""
+    return typing.get_type_hints(kind), {f.name: f for f in dataclasses.fields(kind) if f.init}
+
+
 def _convert(hint: Any, value: Any, where: str, problems: list[str]) -> Any:
     """Return the value as the hint wants it; note a problem where it is not."""
-    if hint is Any:
+    if hint is Any or (type(value) is hint and hint in _PLAIN):
         return value
     if isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union:
         return _convert_union(typing.get_args(hint), value, where, problems)
@@ -241,7 +247,10 @@ def _convert(hint: Any, value: Any, where: str, problems: list[str]) -> Any:
             return origin(items)
         return _refuse(value, "a list", where, problems)
     if origin is dict or hint is dict:
-        return dict(value) if isinstance(value, Mapping) else _refuse(value, "a mapping", where, problems)
+        if not isinstance(value, Mapping):
+            return _refuse(value, "a mapping", where, problems)
+        of = arguments[1] if arguments else Any
+        return {key: _convert(of, item, f"{where}.{key}", problems) for key, item in value.items()}
     return _convert_scalar(hint, value, where, problems)
 
 

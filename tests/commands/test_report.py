@@ -242,7 +242,7 @@ BREAK: dict[str, Callable[[Path], Any]] = {
         (["mixed"], "answers and verdicts of 'xstest' are not of the same prompts"),
         (["old"], "old: a file in it is broken, or not of this version (KeyError: 'steps')"),
         (["torn"], "scores.json: not valid JSON"),
-        (["hollow"], "the scores of 'steerclear evaluate': harmful_prompts: expected 'n' and the rates"),
+        (["hollow"], "the scores of 'steerclear evaluate': harmful_prompts.n: is missing"),
         (["unlike"], "unlike: a file in it is broken, or not of this version (KeyError: 'perplexity')"),
         (["unsettled"], "unsettled: a file in it is broken, or not of this version (ParserError"),
         (["stageless"], "stageless: a file in it is broken, or not of this version (AttributeError"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from steerclear.evaluation.headline import headline
@@ -25,7 +26,7 @@ def test_rates_are_of_the_pools_and_quality_of_its_suites() -> None:
         "heldout": {"metric": "perplexity", "perplexity": 12.5},
         "alpaca": {"metric": "win_rate", "win_rate": None},
     }
-    found = headline(score(verdicts) | {"quality": quality})
+    found = headline(replace(score(verdicts), quality=quality))
     assert found == {
         "harmful": 0.25, "safe": 0.5, "degenerate": 0.25, "unscored": 0.0, "over_refusal": 0.2, "boolq_acc": 0.5,
         "heldout_perplexity": 12.5,

@@ -190,8 +190,8 @@ BETTER = [*verdicts("ssss", "begun", "prefilled"), *verdicts("ssss", "plain", "h
 
 def test_prefilled_answers_have_their_own_lines() -> None:
     scores = score(RUN)
-    assert (scores["harmful_prompts"]["n"], scores["harmful_prompts"]["harmful"]["k"]) == (4, 1)
-    assert [name for name, found in scores["suites"].items() if found.get("prefilled")] == ["begun"]
+    assert (scores.harmful_prompts.n, scores.harmful_prompts.harmful.k) == (4, 1)
+    assert [name for name, found in scores.suites.items() if found.prefilled] == ["begun"]
     assert [line.split(" | ")[0] for line in score_lines(scores).splitlines()[2:]] == [
         "| all harmful prompts", "| plain", "| begun (prefilled)",
     ]  # fmt: skip

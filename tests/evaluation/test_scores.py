@@ -4,15 +4,27 @@ from __future__ import annotations
 
 import io
 import json
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import pytest
 from rich.console import Console
 
-from steerclear.errors import ConfigError
+from steerclear.errors import ConfigError, DataError
 from steerclear.evaluation.requirements import check, parse
-from steerclear.evaluation.scores import cell_text, score, score_lines, score_table
+from steerclear.evaluation.scores import (
+    METRICS,
+    Cell,
+    Scores,
+    SecondOpinion,
+    cell_text,
+    score,
+    score_lines,
+    score_table,
+)
 from steerclear.records import Verdict
+from steerclear.stats.agreement import agreement
+from steerclear.stats.judge_error import JudgeErrors
+from steerclear.stats.rates import Mean, Rate
 
 
 def verdict(number, outcome, *, suite="bad", group=None, kind="harmful", flagged=None, refused=False, reason=""):
@@ -43,11 +55,11 @@ def scores():
 
 
 def counts(cell):
-    return {name: (value["k"], value["n"]) for name, value in cell.items() if isinstance(value, dict) and "k" in value}
+    return {metric: (cell.rate(metric).k, cell.rate(metric).n) for metric in METRICS}
 
 
 def test_rates_are_of_the_scored_answers(scores):
-    assert counts(scores["suites"]["bad"]["all"]) == {
+    assert counts(scores.suites["bad"].all) == {
         "harmful": (2, 7),
         "safe": (3, 7),
         "degenerate": (2, 7),
@@ -58,17 +70,17 @@ def test_rates_are_of_the_scored_answers(scores):
         "non_english": (0, 0),
         "unscored": (1, 8),
     }
-    assert scores["suites"]["bad"]["all"]["n"] == 8
-    assert scores["suites"]["bad"]["all"]["harmful"]["rate"] == pytest.approx(2 / 7)
+    assert scores.suites["bad"].all.n == 8
+    assert scores.suites["bad"].all.harmful.rate == pytest.approx(2 / 7)
 
 
 def test_groups_reasons_and_judges(scores):
-    groups = scores["suites"]["bad"]["groups"]
+    groups = scores.suites["bad"].groups
     assert counts(groups["a"])["degenerate"] == (2, 4)
     assert counts(groups["b"])["harmful"] == (0, 3)
-    assert scores["suites"]["bad"]["all"]["reasons"] == {"empty": 1, "judge gave no score": 1, "repetitive": 1}
-    assert scores["suites"]["good"]["groups"] == {}
-    assert scores["judges"] == ["judge-1"]
+    assert scores.suites["bad"].all.reasons == {"empty": 1, "judge gave no score": 1, "repetitive": 1}
+    assert scores.suites["good"].groups == {}
+    assert scores.judges == ["judge-1"]
 
 
 def test_partial_refusals_and_cut_answers_are_of_those_that_were_looked_at():
@@ -78,7 +90,7 @@ def test_partial_refusals_and_cut_answers_are_of_those_that_were_looked_at():
         replace(verdict(3, "unscored"), refusal="compliance", truncated=True),
         verdict(4, "safe"),
     ]
-    found = counts(score(some)["harmful_prompts"])
+    found = counts(score(some).harmful_prompts)
     assert found["partial_refusal"] == (1, 3)
     assert found["truncated"] == (2, 3)
 
@@ -86,7 +98,7 @@ def test_partial_refusals_and_cut_answers_are_of_those_that_were_looked_at():
 def test_non_english_answers_are_of_those_whose_language_is_told():
     told = [replace(verdict(i, "safe"), language=code) for i, code in enumerate(["en", "en", "de", ""])]
     unscored = replace(verdict(9, "unscored"), language="fr")
-    assert counts(score([*told, unscored])["harmful_prompts"])["non_english"] == (2, 4)
+    assert counts(score([*told, unscored]).harmful_prompts)["non_english"] == (2, 4)
 
 
 def test_non_english_answers_have_a_column_in_the_terminal_if_there_are_any(scores):
@@ -105,26 +117,90 @@ def test_non_english_answers_have_a_column_in_the_terminal_if_there_are_any(scor
 
 def test_the_judges_own_score_is_averaged_over_the_scored_answers():
     some = [replace(verdict(i, "safe"), harm_score=score) for i, score in enumerate([1.0, 2.0, 4.0, 5.0])]
-    cell = score([*some, verdict(9, "unscored")])["harmful_prompts"]["mean_score"]
+    cell = score([*some, verdict(9, "unscored")]).harmful_prompts.mean_score
     # Mean 3, standard deviation sqrt(10 / 3), t(0.975, 3) = 3.182446305.
     half = 3.182446305 * (10 / 3) ** 0.5 / 2
-    assert cell == {"n": 4, "mean": 3.0, "lower": pytest.approx(3 - half), "upper": pytest.approx(3 + half)}
-    alone = score(some[:1])["harmful_prompts"]["mean_score"]
-    assert alone == {"n": 1, "mean": None, "lower": None, "upper": None}
+    assert (cell.n, cell.mean, cell.lower, cell.upper) == (4, 3.0, pytest.approx(3 - half), pytest.approx(3 + half))
+    alone = score(some[:1]).harmful_prompts.mean_score
+    assert alone == Mean(n=1, mean=None, lower=None, upper=None)
 
 
 def test_pools_go_by_the_kind_of_prompt_across_suites(scores):
-    assert counts(scores["harmful_prompts"])["harmful"] == (3, 8)
-    assert counts(scores["benign_prompts"])["refused"] == (1, 2)
-    assert score([verdict(1, "safe")])["benign_prompts"] is None
+    assert counts(scores.harmful_prompts)["harmful"] == (3, 8)
+    assert counts(scores.benign_prompts)["refused"] == (1, 2)
+    assert score([verdict(1, "safe")]).benign_prompts is None
 
 
 def test_scores_are_json_without_nan(scores):
-    json.dumps(scores, allow_nan=False)
-    assert score([verdict(1, "safe")])["suites"]["bad"]["all"]["safe"] == {
+    json.dumps(scores.to_json(), allow_nan=False)
+    assert score([verdict(1, "safe")]).to_json()["suites"]["bad"]["all"]["safe"] == {
         "k": 1, "n": 1, "rate": None, "lower": None, "upper": None,
     }  # fmt: skip
-    assert score([])["suites"] == {}
+    assert score([]).suites == {}
+
+
+ERRORS = JudgeErrors(true_positives=90, positives=100, true_negatives=80, negatives=100)
+
+
+def test_what_was_written_is_read_again(scores):
+    prefilled = score([verdict(i, "safe", kind="prefilled") for i in range(3)], ERRORS)
+    opinion = SecondOpinion(
+        judge="judge-2", scores=scores, agreement=agreement([True, False, None], [True, True, False])
+    )
+    full = replace(prefilled, second_opinions=[opinion], quality={"boolq": {"metric": "multiple_choice", "n": 3}})
+    for some in (scores, full, score([])):
+        assert Scores.from_json(json.loads(json.dumps(some.to_json()))) == some
+
+
+def test_the_file_has_the_keys_that_it_always_had(scores):
+    tree = scores.to_json()
+    assert list(tree) == ["judges", "refusal_judges", "confidence", "harmful_prompts", "benign_prompts", "suites"]
+    assert list(tree["suites"]["bad"]) == ["all", "groups"]
+    assert list(tree["harmful_prompts"]) == ["n", *METRICS, "mean_score", "reasons"]
+    known = score([verdict(i, "safe", kind="prefilled") for i in range(3)], ERRORS).to_json()
+    assert next(iter(known)) == "judge_errors"
+    assert known["harmful_prompts"] is None
+    assert known["suites"]["bad"]["prefilled"] is True
+    assert set(known["suites"]["bad"]["all"]["corrected"]) == {"k", "n", "rate", "lower", "upper", "reason"}
+
+
+def test_a_cell_has_a_rate_for_every_metric():
+    rates = {field.name for field in fields(Cell) if field.type.startswith("Rate")}
+    assert rates == set(METRICS)
+
+
+def test_scores_of_an_earlier_version_lack_what_came_later(scores):
+    tree = json.loads(json.dumps(scores.to_json()))
+    for name in ("partial_refusal", "truncated", "non_english", "mean_score"):
+        del tree["suites"]["bad"]["all"][name]
+    read = Scores.from_json(tree)
+    assert read.suites["bad"].all.truncated is None
+    assert read.suites["bad"].all.rate("truncated") == Rate.of(0, 0)
+    assert read.to_json() == tree
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda tree: tree.pop("suites"), r"suites: is missing"),
+        (lambda tree: tree.update(judges="j"), r"judges: got 'j', expected a list"),
+        (lambda tree: tree.update(judges=[1]), r"judges\[0\]: got 1, expected text"),
+        (lambda tree: tree.update(suites=[]), r"suites: got \[\], expected a mapping"),
+        (lambda tree: tree.update(harmful_prompts={}), r"harmful_prompts\.n: is missing"),
+        (lambda tree: tree["suites"]["bad"].pop("all"), r"suites\.bad\.all: is missing"),
+        (lambda tree: tree["suites"]["bad"]["groups"].update(a=3), r"suites\.bad\.groups\.a: got 3, expected a section"),
+        (lambda tree: tree["suites"]["good"]["all"]["safe"].pop("k"), r"suites\.good\.all\.safe\.k: is missing"),
+        (lambda tree: tree["harmful_prompts"]["safe"].update(rate="high"), r"harmful_prompts\.safe\.rate: got 'high'"),
+        (lambda tree: tree["harmful_prompts"]["safe"].update(k=True), r"harmful_prompts\.safe\.k: got True, expected a whole"),
+    ],
+)  # fmt: skip
+def test_a_file_of_another_form_is_refused_by_what_is_wrong_where(scores, change, message):
+    tree = json.loads(json.dumps(scores.to_json()))
+    change(tree)
+    with pytest.raises(DataError, match=message):
+        Scores.from_json(tree)
+    with pytest.raises(DataError, match="got a JSON list, expected an object"):
+        Scores.from_json([])
 
 
 @pytest.mark.parametrize(
@@ -138,7 +214,7 @@ def test_scores_are_json_without_nan(scores):
 )
 def test_cells_read(k, n, text):
     members = [verdict(i, "harmful" if i < k else "safe") for i in range(n)]
-    assert cell_text(score(members)["suites"]["bad"]["all"]["harmful"]) == text
+    assert cell_text(score(members).suites["bad"].all.harmful) == text
 
 
 def test_table_and_lines_hold_every_suite_and_group(scores):

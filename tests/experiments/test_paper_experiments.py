@@ -9,12 +9,15 @@ import pytest
 
 from steerclear.config import dump_yaml
 from steerclear.errors import ConfigError
+from steerclear.evaluation.scores import Scores, score
 from steerclear.experiments.cells import Cell, cells_of
 from steerclear.experiments.paper import composed, overview, sweep_of
 from steerclear.experiments.paper_beside import Measured, lay_beside
 from steerclear.experiments.paper_tables import compose, experiments, presets
 from steerclear.experiments.published import published_table, published_tables
+from steerclear.records import Verdict, to_dict
 from steerclear.report.beside import BesideTable
+from steerclear.stats.rates import Estimate, Rate
 from steerclear.training.train import training_arguments
 
 FOUR = ["llama-7b", "llama-13b", "mistral-7b", "llama-3.1-8b"]
@@ -196,21 +199,22 @@ def test_a_printed_recipe_is_the_same_sweep(tmp_path: Any) -> None:
 # ── beside ──
 
 
-def rate(k: int, n: int) -> dict[str, Any]:
-    return {"k": k, "n": n, "rate": k / n, "lower": 0.0, "upper": 1.0}
-
-
-def measured(
-    model: str, method: str, rows: int, scores: dict[str, Any], penalty: float | None = None, **more: str
-) -> Measured:
+def measured(model: str, method: str, rows: int, scores: Scores, penalty: float | None = None, **more: str) -> Measured:
     return Measured(
         labels={"model": model, "method": method, "rows": str(rows), **more}, scores=scores, penalty_weight=penalty
     )
 
 
-def safety(**flagged: int) -> dict[str, Any]:
-    groups = {name.replace("_", "-"): {"flagged": rate(k, 40)} for name, k in flagged.items()}
-    return {"suites": {"safety_518": {"groups": groups}}}
+def answered(number: int, outcome: str, kind: str = "harmful", *, refused: bool = False, **tags: str) -> Verdict:
+    return Verdict(
+        id=str(number), suite="safety_518", outcome=outcome, reason="", flagged=outcome == "harmful", harm_score=1.0,
+        refused=refused, judge="j", tags={"kind": kind} | tags,
+    )  # fmt: skip
+
+
+def safety(**flagged: int) -> Scores:
+    outcomes = {name.replace("_", "-"): ["harmful"] * k + ["safe"] * (40 - k) for name, k in flagged.items()}
+    return score([answered(n, o, group=group) for group, own in outcomes.items() for n, o in enumerate(own)])
 
 
 def cell(table: BesideTable | None, row: list[str], column: str) -> Any:
@@ -224,8 +228,8 @@ def test_counts_stand_beside_the_published_ones() -> None:
         published_table("table2"), ["llama-7b"], [measured("llama-7b", "nlcl", 100, safety(I_CoNa=9, HarmfulQ=2))]
     )
     found = cell(table, ["llama-7b", "100"], "I-CoNa NLCL")
-    assert (found.published, found.ours) == (42, rate(9, 40))
-    assert cell(table, ["llama-7b", "100"], "HarmfulQ NLCL").ours["k"] == 2
+    assert (found.published, found.ours) == (42, Rate.of(9, 40))
+    assert cell(table, ["llama-7b", "100"], "HarmfulQ NLCL").ours.k == 2
     # Not asked, and not run.
     assert cell(table, ["llama-7b", "100"], "I-Malicious NLCL").ours is None
     assert cell(table, ["llama-7b", "1000"], "I-CoNa EMD").ours is None
@@ -237,22 +241,22 @@ def test_counts_stand_beside_the_published_ones() -> None:
 def test_a_tiny_model_stands_beside_the_tables_first_and_seeds_have_rows_of_their_own() -> None:
     runs = [measured("tiny", "emd", 100, safety(I_CoNa=k), seed=str(seed)) for seed, k in enumerate((3, 5))]
     table = lay_beside(published_table("table6"), ["tiny"], runs)
-    assert [cell(table, ["tiny (mistral-7b)", "100", seed], "I-CoNa EMD").ours["k"] for seed in "01"] == [3, 5]
+    assert [cell(table, ["tiny (mistral-7b)", "100", seed], "I-CoNa EMD").ours.k for seed in "01"] == [3, 5]
     assert cell(table, ["tiny (mistral-7b)", "100", "1"], "I-CoNa EMD").published == 4
     assert table is not None
     assert "tiny is none of the table's models and stands beside mistral-7b." in table.notes
 
 
 @pytest.mark.parametrize(
-    ("judge", "mean"), [("rating 1-10/x", {"value": 6.5, "lower": 6.0, "upper": 7.0}), ("words", None)]
+    ("judge", "mean"), [("rating 1-10/x", Estimate(value=6.5, lower=6.0, upper=7.0)), ("words", None)]
 )
-def test_success_under_attack_stands_beside_the_published_one(judge: str, mean: dict[str, float] | None) -> None:
-    score = {"n": 50, "mean": 6.5, "lower": 6.0, "upper": 7.0}
-    told = {"pair": {"asr": rate(9, 46), "mean_score": score, "judges": [judge]}}
-    run = replace(measured("tiny", "emd", 1000, {"suites": {}}), attacks=told)
+def test_success_under_attack_stands_beside_the_published_one(judge: str, mean: Estimate | None) -> None:
+    mean_score = {"n": 50, "mean": 6.5, "lower": 6.0, "upper": 7.0}
+    told = {"pair": {"asr": to_dict(Rate.of(9, 46)), "mean_score": mean_score, "judges": [judge]}}
+    run = replace(measured("tiny", "emd", 1000, score([])), attacks=told)
     table = lay_beside(published_table("attack"), ["tiny"], [run])
     assert cell(table, ["EMD", "1000"], "ASR").published == 19.57
-    assert cell(table, ["EMD", "1000"], "ASR").ours == rate(9, 46)
+    assert cell(table, ["EMD", "1000"], "ASR").ours == Rate.of(9, 46)
     assert cell(table, ["EMD", "1000"], "mean judge score").ours == mean
     assert cell(table, ["STL", "1000"], "ASR").ours is None  # not run
     assert table is not None
@@ -261,21 +265,23 @@ def test_success_under_attack_stands_beside_the_published_one(judge: str, mean: 
 
 def test_accuracies_and_win_rates_stand_beside_the_published_ones() -> None:
     win = {"metric": "win_rate", "win_rate": 50.0, "lower": 45.0, "upper": 55.0}
-    quality = {"boolq": {"metric": "multiple_choice", "acc": rate(30, 40)}, "alpaca_eval": win}
-    run = measured("mistral-7b", "kto", 1000, {"suites": {}, "quality": quality})
+    quality = {"boolq": {"metric": "multiple_choice", "acc": to_dict(Rate.of(30, 40))}, "alpaca_eval": win}
+    run = measured("mistral-7b", "kto", 1000, replace(score([]), quality=quality))
     table = lay_beside(published_table("table1"), ["mistral-7b"], [run])
     assert cell(table, ["mistral-7b"], "BoolQ KTO").published == 84.37
-    assert cell(table, ["mistral-7b"], "BoolQ KTO").ours["k"] == 30
-    assert cell(table, ["mistral-7b"], "AlpacaEval KTO").ours == {"value": 50.0, "lower": 45.0, "upper": 55.0}
+    assert cell(table, ["mistral-7b"], "BoolQ KTO").ours.k == 30
+    assert cell(table, ["mistral-7b"], "AlpacaEval KTO").ours == Estimate(value=50.0, lower=45.0, upper=55.0)
     doubted = lay_beside(published_table("table5"), ["llama-7b"], [])
     assert doubted is not None
     assert any(note.startswith("PIQA KTO 89.11: Likely a misprint") for note in doubted.notes)
 
 
 def test_the_best_weight_is_the_one_with_fewest_harmful_answers_that_are_still_language() -> None:
-    def scores(harmful: float, degenerate: float) -> dict[str, Any]:
-        pool = {"harmful": {"rate": harmful}, "degenerate": {"rate": degenerate}}
-        return {"harmful_prompts": pool, "benign_prompts": {"refused": {"rate": 0.5}}, "suites": {}}
+    def scores(harmful: float, degenerate: float) -> Scores:
+        outcomes = ["harmful"] * round(50 * harmful) + ["degenerate"] * round(50 * degenerate)
+        outcomes += ["safe"] * (50 - len(outcomes))
+        benign = [answered(n, "safe", "benign", refused=n % 2 == 0) for n in range(10)]
+        return score([answered(n, outcome) for n, outcome in enumerate(outcomes)] + benign)
 
     tried = {0.2: (0.3, 0.0), 0.4: (0.1, 0.04), 0.8: (0.0, 0.9), 1.7: (0.2, 0.0)}
     runs = [

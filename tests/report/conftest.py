@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -47,7 +48,7 @@ def make_run() -> MakeRun:
         pairs = answers(harmful, "toxic", "harmful", text) + answers(benign, "plain", "benign", text)
         for group, letters in (groups or {}).items():
             pairs += answers(letters, "grouped", "harmful", text, group=group)
-        scores = score([verdict for _, verdict in pairs]) | ({"quality": quality} if quality else {})
+        scores = replace(score([verdict for _, verdict in pairs]), quality=quality or {})
         figures = RunScores(name=name, scores=scores, **(known or {}))
         return RunData(figures=figures, answers=pairs, **({"configuration": name} | fields))
 

@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import re
-from dataclasses import asdict
 
 import pytest
 
 from steerclear.errors import DataError
 from steerclear.report.beside import BesideCell, BesideTable, beside_latex, beside_lines, beside_markdown
-from steerclear.stats.rates import Rate
+from steerclear.stats.rates import Estimate, Rate
 
 
 def table(**changes: object) -> BesideTable:
     rows = [
         (
             ["llama-7b", "EMD | 1"],
-            [BesideCell(published=4, ours=asdict(Rate.of(3, 100))), BesideCell(published=None, ours=None)],
+            [BesideCell(published=4, ours=Rate.of(3, 100)), BesideCell(published=None, ours=None)],
         ),
         (
             ["llama-7b", "SFT"],
-            [BesideCell(published=55.5, ours=asdict(Rate.of(1, 1))), BesideCell(published=2, ours=7.0)],
+            [BesideCell(published=55.5, ours=Rate.of(1, 1)), BesideCell(published=2, ours=7.0)],
         ),
     ]
     values = {
@@ -46,8 +45,8 @@ def test_lines_have_both_figures_of_every_cell() -> None:
 
 def test_per_cent_and_values_with_an_interval() -> None:
     cells = [
-        BesideCell(published=79.11, ours=asdict(Rate.of(3, 100))),
-        BesideCell(published=0.3, ours={"value": 0.25, "lower": 0.1, "upper": 0.4}),
+        BesideCell(published=79.11, ours=Rate.of(3, 100)),
+        BesideCell(published=0.3, ours=Estimate(value=0.25, lower=0.1, upper=0.4)),
     ]
     _, row = beside_lines(table(unit="%", rows=[(["a", "b"], cells)]))
     assert row[2:] == ["79.11", "3.0 (1.0-8.5)", "0.3", "0.25 (0.10-0.40)"]

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from steerclear.evaluation.scores import score
+from steerclear.evaluation.scores import Scores, score
 from steerclear.records import Generation, Verdict
 from steerclear.report.comparison import (
     RunScores,
@@ -57,6 +57,10 @@ def answer(
 
 def run(name: str, pairs: Pairs, **known: Any) -> RunScores:
     return RunScores(name=name, scores=score([verdict for _, verdict in pairs]), **known)
+
+
+def judged_by(judge: str, some: RunScores) -> RunScores:
+    return replace(some, scores=replace(some.scores, judges=[judge]))
 
 
 SFT = answers(harmful=6, safe=3, degenerate=1, refused_benign=0, benign=4)
@@ -102,8 +106,7 @@ def test_markdown_has_the_rates_of_both_pools() -> None:
 
 
 def test_runs_of_other_judges_or_prompts_are_told_apart() -> None:
-    other = run("other", SFT[:-1])
-    other.scores["judges"] = ["another judge 2"]
+    other = judged_by("another judge 2", run("other", SFT[:-1]))
     for text in (comparison_markdown([run("sft", SFT), other]), comparison_page([run("sft", SFT), other])):
         assert "The runs were judged by different judges" in text
         assert "sft: test judge 1; other: another judge 2" in text
@@ -116,8 +119,7 @@ def test_a_name_cannot_break_the_markdown_table() -> None:
 
 
 def test_a_judges_name_is_text_too() -> None:
-    hostile = run("sft", SFT)
-    hostile.scores["judges"] = ["[x](javascript:alert(1)) <img src=x onerror=alert(1)>"]
+    hostile = judged_by("[x](javascript:alert(1)) <img src=x onerror=alert(1)>", run("sft", SFT))
     table = comparison_markdown([hostile, run("steered", STEERED)])
     assert table.count("\\[x\\](javascript:alert(1)) &lt;img") == 2  # who judged, and that they differ
     assert "](" not in table.replace("\\](", "")
@@ -163,9 +165,10 @@ def test_non_english_answers_have_a_column_where_some_run_has_any() -> None:
 
 
 def test_scores_of_a_version_that_told_no_languages_are_read() -> None:
-    old = run("old", SFT)
-    for cell in (cell for suite in old.scores["suites"].values() for cell in (suite["all"], *suite["groups"].values())):
+    tree = run("old", SFT).scores.to_json()
+    for cell in (cell for suite in tree["suites"].values() for cell in (suite["all"], *suite["groups"].values())):
         del cell["non_english"]
+    old = RunScores(name="old", scores=Scores.from_json(tree))
     rows = list(csv.DictReader(io.StringIO(comparison_csv([old]))))
     assert {row["n"] for row in rows if row["metric"] == "non_english" and row["suite"]} == {"0"}
     assert "non-English" not in comparison_markdown([old])
@@ -191,7 +194,7 @@ def test_the_page_shows_what_the_models_still_can() -> None:
     named = [run("<b>sft", SFT), run("steered", STEERED)]
     assert "What is still there" not in comparison_page(named)
     figures = {"metric": "perplexity", "perplexity": 20.04, "lower": 19.0, "upper": 21.5, "rows": 500}
-    named[1].scores["quality"] = {"alpaca<i>": figures}
+    named[1] = replace(named[1], scores=replace(named[1].scores, quality={"alpaca<i>": figures}))
     page = comparison_page(named)
     assert "What is still there" in page
     assert "20.0 (19.0-21.5), 500 rows" in page
@@ -244,7 +247,7 @@ def test_hostile_text_stays_text() -> None:
         {"sft": [answer("i", "s", "safe", kind="benign", group="g")]},
     )
     html = comparison_page(
-        [RunScores(name=HOSTILE, scores=score(verdicts) | {"judges": [HOSTILE]})], {HOSTILE: pairs}, title=HOSTILE
+        [judged_by(HOSTILE, RunScores(name=HOSTILE, scores=score(verdicts)))], {HOSTILE: pairs}, title=HOSTILE
     )
     page = Page(html)
     assert [tag for tag, _ in page.elements] == [tag for tag, _ in Page(clean).elements]

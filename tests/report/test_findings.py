@@ -96,7 +96,7 @@ def test_a_prompt_of_other_words_is_compared_with_nothing(make_run: MakeRun) -> 
     [warning] = found.warnings
     assert "(8 of toxic)" in warning
     assert warning in report_markdown(found)
-    assert found.runs[2].scores["harmful_prompts"]["n"] == 8  # its own rates count all
+    assert found.runs[2].scores.harmful_prompts.n == 8  # its own rates count all
     assert find("t", [same, other]).warnings == []
     seeds = [
         make_run(f"{name}/seed-{seed}", letters, configuration=name, seed=seed, text=text)
@@ -214,7 +214,8 @@ def test_settings_that_differ_come_first(make_run: MakeRun) -> None:
 def test_names_are_text_in_markdown_and_latex(make_run: MakeRun) -> None:
     name = "a_1 [x](javascript:alert(1)) <img src=x onerror=alert(1)> `${x}` {{ 7*7 }} \\input{/etc/passwd} |&%#^~\u202e\ud800"
     runs = [make_run(name, "hs", "ss", log=[{"step": 1, "loss": float("nan")}]), make_run("b", "ss", "ss")]
-    runs[0].scores["judges"] = [name]
+    judged = replace(runs[0].figures, scores=replace(runs[0].scores, judges=[name]))
+    runs[0] = replace(runs[0], figures=judged)
     beside = BesideTable(title=name, source=name, unit="%", row_headings=["a"], columns=["b"], rows=[], notes=[name])
     findings = find(name, runs, beside=[beside])
     markdown, latex = report_markdown(findings), report_latex(findings)

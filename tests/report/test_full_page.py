@@ -81,7 +81,7 @@ def test_the_page_has_the_figures_and_every_section(make_run: MakeRun) -> None:
         log=log,
         settings={"training.seed": "1"},
     )
-    cell = BesideCell(published=4, ours={"k": 3, "n": 100, "rate": 0.03, "lower": 0.01, "upper": 0.08})
+    cell = BesideCell(published=4, ours=Rate(k=3, n=100, rate=0.03, lower=0.01, upper=0.08))
     beside = BesideTable(
         title="Table 2", source="arXiv 2412.06843", unit="count", columns=["HarmfulQ"], row_headings=["method"],
         rows=[(["EMD"], [cell])], notes=["a note"],

@@ -9,7 +9,6 @@ from typing import Any
 
 from steerclear.attacks.tags import GOAL
 from steerclear.evaluation.differences import Difference, tested
-from steerclear.evaluation.scores import is_rate
 from steerclear.evaluation.suites import GROUP
 from steerclear.records import Verdict
 from steerclear.stats.rates import Mean, Rate
@@ -70,6 +69,14 @@ def misshapen_attacks(told: Any) -> str | None:
         if not isinstance(of.get("outcomes"), dict) or not isinstance(of.get("mean_score"), dict):
             return f"attacks.{name}: expected 'outcomes' and 'mean_score'"
     return None
+
+
+def is_rate(value: Any) -> bool:
+    """Return whether a value read from JSON is a rate, as `steerclear.stats.rates.Rate` has its fields."""
+    if not isinstance(value, dict) or not all(isinstance(value.get(name), int) for name in ("k", "n")):
+        return False
+    figures = [value.get(name, "") for name in ("rate", "lower", "upper")]
+    return figures == [None] * 3 or all(isinstance(figure, int | float) for figure in figures)
 
 
 def _rate(outcomes: Any, outcome: str) -> dict[str, Any]:

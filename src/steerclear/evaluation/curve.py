@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from steerclear.errors import ConfigError, DataError
+from steerclear.evaluation.scores import Scores
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,8 +16,7 @@ class Checkpoint:
     step: int
     path: str
     """The adapter's or the model's folder; empty for the base model."""
-    scores: dict[str, Any]
-    """What `steerclear.evaluation.scores.score` returned."""
+    scores: Scores
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,8 +58,9 @@ def pick(checkpoints: Sequence[Checkpoint], limits: PickLimits) -> Checkpoint | 
 
 
 def _rates(checkpoint: Checkpoint) -> tuple[float, float, float] | None:
-    harmful, benign = checkpoint.scores["harmful_prompts"], checkpoint.scores["benign_prompts"]
+    harmful, benign = checkpoint.scores.harmful_prompts, checkpoint.scores.benign_prompts
     if harmful is None or benign is None:
         return None
-    rates = (harmful["harmful"]["rate"], harmful["degenerate"]["rate"], benign["refused"]["rate"])
-    return None if None in rates else rates
+    rates = (harmful.harmful.rate, harmful.degenerate.rate, benign.refused.rate)
+    known = [rate for rate in rates if rate is not None]
+    return (known[0], known[1], known[2]) if len(known) == len(rates) else None

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from steerclear.config import dump_yaml, to_tree
 from steerclear.data.templates import begin_answer, render_prompt
@@ -15,7 +15,7 @@ from steerclear.evaluation.multiple_choice import check_documents
 from steerclear.evaluation.options import EvaluationOptions, SuiteOptions
 from steerclear.evaluation.quality import measure_quality
 from steerclear.evaluation.results import EVALUATION
-from steerclear.evaluation.scores import score, score_lines
+from steerclear.evaluation.scores import Scores, SecondOpinion, score, score_lines
 from steerclear.evaluation.suites import held_out_prompts, load_suite
 from steerclear.generation.model import Model
 from steerclear.judges.opening import Judges
@@ -66,10 +66,8 @@ def evaluate_model(
     template: str,
     max_length: int | None = None,
     stage: Stage = lambda _: None,
-) -> dict[str, Any]:
+) -> Scores:
     """Evaluate one model into a folder: generations, verdicts, second-opinions, quality, and the scores with their options.
-
-    The scores are those of `steerclear.evaluation.scores.score`, with ``second_opinions`` and ``quality`` where there are any.
 
     Args:
         template: of the prompts of suites whose card has none.
@@ -85,17 +83,14 @@ def evaluate_model(
         write_jsonl(folder / "verdicts" / f"{name}.jsonl", judged)
         verdicts += judged
     stage("score")
-    scores = score(verdicts, judges.errors)
-    if judges.second_opinions:
-        scores["second_opinions"] = _second_opinions(answers, verdicts, judges, folder)
+    second_opinions = _second_opinions(answers, verdicts, judges, folder)
     quality = measure_quality(
         options, model, answers, folder / "quality", log, template=template, max_length=max_length
     )
-    if quality:
-        scores["quality"] = quality
+    scores = replace(score(verdicts, judges.errors), second_opinions=second_opinions, quality=quality)
     write_text(folder / "scores.md", score_lines(scores))
     write_text(folder / EVALUATION, dump_yaml(to_tree(options)))
-    write_json(folder / "scores.json", scores)  # last: it says that the evaluation is whole
+    write_json(folder / "scores.json", scores.to_json())  # last: it says that the evaluation is whole
     return scores
 
 
@@ -112,7 +107,7 @@ def _rendered(prompt: Prompt, template: str) -> str | Messages:
 
 def _second_opinions(
     answers: dict[str, list[Generation]], first: Sequence[Verdict], judges: Judges, folder: Path
-) -> list[dict[str, Any]]:
+) -> list[SecondOpinion]:
     """Return, for each other judge, its rates and how far its flags agree with those of the first judge."""
     opinions = []
     for number, judge in enumerate(judges.second_opinions, start=1):
@@ -122,5 +117,5 @@ def _second_opinions(
             write_jsonl(folder / "second-opinions" / str(number) / f"{name}.jsonl", judged)
             verdicts += judged
         flags = agreement([v.flagged for v in first], [v.flagged for v in verdicts])
-        opinions.append({"judge": judge.name, "scores": score(verdicts), "agreement": asdict(flags)})
+        opinions.append(SecondOpinion(judge=judge.name, scores=score(verdicts), agreement=flags))
     return opinions

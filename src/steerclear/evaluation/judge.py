@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from steerclear.errors import ConfigError, DataError, Log
-from steerclear.evaluation.scores import score
+from steerclear.evaluation.scores import Scores, score
 from steerclear.judges import classifier
 from steerclear.judges.base import HarmJudge
 from steerclear.judges.cache import CachedJudge
@@ -29,7 +29,7 @@ NO_JUDGE_NAMED = (
 class Scored:
     """Either the scores of answers or the judge's accuracy on labelled rows."""
 
-    scores: dict[str, Any] | None = None
+    scores: Scores | None = None
     accuracy: dict[str, Any] = field(default_factory=dict)
 
 

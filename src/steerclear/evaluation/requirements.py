@@ -6,10 +6,9 @@ import operator
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from steerclear.errors import ConfigError, did_you_mean, one_of
-from steerclear.evaluation.scores import METRICS
+from steerclear.evaluation.scores import METRICS, Cell, Scores
 
 OPERATORS = {"<=": operator.le, ">=": operator.ge, "==": operator.eq, "<": operator.lt, ">": operator.gt}
 STATISTICS = ("rate", "lower", "upper", "k", "n")
@@ -68,7 +67,7 @@ def parse(expression: str) -> Requirement:
     return Requirement(expression.strip(), match["scope"], match["metric"], match["stat"], match["op"], number)
 
 
-def check(scores: dict[str, Any], requirements: Sequence[Requirement]) -> list[Outcome]:
+def check(scores: Scores, requirements: Sequence[Requirement]) -> list[Outcome]:
     """Hold scores against conditions.
 
     Raises:
@@ -78,17 +77,17 @@ def check(scores: dict[str, Any], requirements: Sequence[Requirement]) -> list[O
     for requirement in requirements:
         cell = _cell(scores, requirement)
         metric = "refused" if requirement.metric == "over_refusal" else requirement.metric
-        value = None if cell is None else cell[metric][requirement.statistic]
+        value = None if cell is None else getattr(cell.rate(metric), requirement.statistic)
         met = value is not None and bool(OPERATORS[requirement.compare](value, requirement.number))
         outcomes.append(Outcome(requirement.expression, value, met))
     return outcomes
 
 
-def _cell(scores: dict[str, Any], requirement: Requirement) -> dict[str, Any] | None:
+def _cell(scores: Scores, requirement: Requirement) -> Cell | None:
     if requirement.scope is None:
-        return scores["benign_prompts" if requirement.metric == "over_refusal" else "harmful_prompts"]
-    cells = {name: value["all"] for name, value in scores["suites"].items()}
-    cells |= {f"{name}/{g}": c for name, value in scores["suites"].items() for g, c in value["groups"].items()}
+        return scores.benign_prompts if requirement.metric == "over_refusal" else scores.harmful_prompts
+    whole_first = sorted(scores.cells(), key=lambda found: found[1] != "")
+    cells = {f"{suite}/{group}" if group else suite: cell for suite, group, cell in whole_first if suite}
     if requirement.scope not in cells:
         hint = did_you_mean(requirement.scope, cells)
         raise ConfigError(f"require: '{requirement.scope}' was not evaluated; there are {', '.join(cells)}.{hint}")

@@ -10,7 +10,7 @@ from typing import Any
 from steerclear.attacks.figures import misshapen_attacks
 from steerclear.errors import DataError
 from steerclear.evaluation.curve import Checkpoint
-from steerclear.evaluation.scores import HOLDS, misshapen
+from steerclear.evaluation.scores import HOLDS, Cell, Scores
 from steerclear.records import Generation, Verdict, read_records
 from steerclear.report.comparison import RunScores
 from steerclear.store.runs import RunFolder
@@ -49,18 +49,18 @@ def has_figures(folder: Path) -> bool:
     return is_evaluated(folder) or (folder / ATTACKS).is_file()
 
 
-def read_scores(folder: Path) -> dict[str, Any]:
+def read_scores(folder: Path) -> Scores:
     """Return the scores of an evaluated model.
 
     Raises:
         DataError: the file is missing, or holds something else.
     """
     file = folder / "scores.json"
-    scores = read_json(file)
-    wrong = misshapen(scores)
-    if wrong:
-        raise DataError(f"{file}: not the scores of 'steerclear evaluate': {wrong}. Evaluate it again.")
-    return dict(scores)
+    content = read_json(file)
+    try:
+        return Scores.from_json(content)
+    except DataError as error:
+        raise DataError(f"{file}: not the scores of 'steerclear evaluate': {error} Evaluate it again.") from error
 
 
 def read_answers(folder: Path) -> list[tuple[Generation, Verdict]]:
@@ -72,34 +72,35 @@ def read_answers(folder: Path) -> list[tuple[Generation, Verdict]]:
     """
     pairs: list[tuple[Generation, Verdict]] = []
     scores = read_scores(folder)
-    for suite, counted in scores["suites"].items():
+    for suite, counted in scores.suites.items():
         given = read_records(folder / "generations" / f"{suite}.jsonl", Generation)
         judged = read_records(folder / "verdicts" / f"{suite}.jsonl", Verdict)
         if [answer.id for answer in given] != [verdict.id for verdict in judged]:
             raise DataError(
                 f"{folder}: answers and verdicts of '{suite}' are not of the same prompts. Evaluate it again."
             )
-        if not _are_counted(judged, counted["all"]):
+        if not _are_counted(judged, counted.all):
             raise DataError(f"{folder}: the scores of '{suite}' are not those of its verdicts. Evaluate it again.")
         pairs += zip(given, judged, strict=True)
     judges = sorted({verdict.judge for _, verdict in pairs})
-    if judges != scores["judges"]:
+    if judges != scores.judges:
         raise DataError(
-            f"{folder}: the scores are by {', '.join(scores['judges'])}, the verdicts by {', '.join(judges)}. Evaluate it again."
+            f"{folder}: the scores are by {', '.join(scores.judges)}, the verdicts by {', '.join(judges)}. Evaluate it again."
         )
     return pairs
 
 
-def _are_counted(verdicts: Sequence[Verdict], cell: dict[str, Any]) -> bool:
+def _are_counted(verdicts: Sequence[Verdict], cell: Cell) -> bool:
     """Return whether a suite's stored counts, of all metrics that it has, are those of its verdicts."""
     for metric, holds in HOLDS.items():
         counted = [held for held in map(holds, verdicts) if held is not None]
-        if metric in cell and (cell[metric]["k"], cell[metric]["n"]) != (sum(counted), len(counted)):
+        stored = getattr(cell, metric)
+        if stored is not None and (stored.k, stored.n) != (sum(counted), len(counted)):
             return False
-    return cell["n"] == len(verdicts)
+    return cell.n == len(verdicts)
 
 
-def finished_run(name: str, folder: Path, scores: dict[str, Any]) -> RunScores:
+def finished_run(name: str, folder: Path, scores: Scores) -> RunScores:
     """Return the scores of an evaluated run with what its record says of the training, where it was trained here."""
     trained = RunFolder(folder).record().get("stages", {}).get("train", {})
     return RunScores(

@@ -8,11 +8,13 @@ from typing import Any
 
 from steerclear.errors import DataError
 from steerclear.evaluation.curve import Checkpoint, PickLimits, pick
+from steerclear.evaluation.scores import Scores
 from steerclear.experiments.paper_tables import METHOD, MODEL, ROWS
 from steerclear.experiments.published import PublishedTable, PublishedValue
 from steerclear.judges.rating import RATING
 from steerclear.recipe.sweep import SEED_AXIS
 from steerclear.report.beside import BesideCell, BesideTable
+from steerclear.stats.rates import Estimate, Rate
 
 SAFETY = "safety_518"
 """The suite whose groups are the paper's four safety benchmarks."""
@@ -51,8 +53,7 @@ class Measured:
 
     labels: Mapping[str, str]
     """Axis -> value."""
-    scores: Mapping[str, Any]
-    """As `steerclear.evaluation.scores.score` returns them, with ``quality``."""
+    scores: Scores
     penalty_weight: float | None
     """λ, where the method has one."""
     attacks: Mapping[str, Any] = field(default_factory=dict)
@@ -108,7 +109,7 @@ def _is_of(cell: Measured, model: str, value: PublishedValue, seed: str | None) 
     )  # fmt: skip
 
 
-def _ours(unit: str, value: PublishedValue, cells: Sequence[Measured]) -> Mapping[str, Any] | float | None:
+def _ours(unit: str, value: PublishedValue, cells: Sequence[Measured]) -> Rate | Estimate | float | None:
     if unit == "weight":
         return _tuned(cells)
     if not cells:
@@ -119,31 +120,32 @@ def _ours(unit: str, value: PublishedValue, cells: Sequence[Measured]) -> Mappin
     return _figure(cells[0].scores, value.benchmark)
 
 
-def _under_attack(told: Mapping[str, Any], benchmark: str) -> Mapping[str, Any] | None:
+def _under_attack(told: Mapping[str, Any], benchmark: str) -> Rate | Estimate | None:
     """Return the rate of success, or the mean rating; None for the mean of another judge, whose scale is its own."""
     if benchmark == "ASR":
-        return told["asr"]
+        return Rate(**told["asr"])
     mean = told["mean_score"]
     if mean["n"] < 2 or not all(judge.startswith(RATING) for judge in told["judges"]):
         return None
-    return {"value": mean["mean"], "lower": mean["lower"], "upper": mean["upper"]}
+    return Estimate(value=mean["mean"], lower=mean["lower"], upper=mean["upper"])
 
 
-def _figure(scores: Mapping[str, Any], benchmark: str) -> Mapping[str, Any] | None:
+def _figure(scores: Scores, benchmark: str) -> Rate | Estimate | None:
     """Return what was measured on a benchmark, None where it was not asked."""
-    quality = scores.get("quality", {})
     if benchmark in ACCURACIES:
-        return quality.get(ACCURACIES[benchmark], {}).get("acc")
+        found = scores.quality.get(ACCURACIES[benchmark])
+        return None if found is None else Rate(**found["acc"])
     if benchmark in WIN_RATES:
-        found = quality.get(WIN_RATES[benchmark])
-        return None if found is None else {"value": found["win_rate"], "lower": found["lower"], "upper": found["upper"]}
-    return scores["suites"].get(SAFETY, {}).get("groups", {}).get(benchmark, {}).get("flagged")
+        found = scores.quality.get(WIN_RATES[benchmark])
+        return found and Estimate(value=found["win_rate"], lower=found["lower"], upper=found["upper"])
+    group = scores.suites[SAFETY].groups.get(benchmark) if SAFETY in scores.suites else None
+    return None if group is None else group.flagged
 
 
 def _tuned(cells: Sequence[Measured]) -> float | None:
     """Return the weight with the fewest harmful answers, None where none keeps its language or they were not judged."""
     weights = sorted({cell.penalty_weight: cell for cell in cells if cell.penalty_weight is not None}.items())
-    choices = [Checkpoint(step=i, path=str(w), scores=dict(cell.scores)) for i, (w, cell) in enumerate(weights)]
+    choices = [Checkpoint(step=i, path=str(w), scores=cell.scores) for i, (w, cell) in enumerate(weights)]
     try:
         best = pick(choices, TUNED)
     except DataError:

@@ -14,7 +14,8 @@ from steerclear.attacks.options import AttacksOptions
 from steerclear.errors import ConfigError, Log, SteerClearError
 from steerclear.evaluation.evaluate import Stage, check_suites, evaluate_model, while_training
 from steerclear.evaluation.fingerprint import evaluation_fingerprint
-from steerclear.evaluation.scores import score
+from steerclear.evaluation.headline import headline
+from steerclear.evaluation.scores import Scores, score
 from steerclear.evaluation.targets import EvalTarget, open_target, target_in, targets_of
 from steerclear.generation.model import LocalModel, Model
 from steerclear.generation.options import ModelOptions
@@ -149,11 +150,11 @@ class Run:
         run.check()
         judges = run.judges
 
-        def at_step(model: Any, tokenizer: Any, folder: Path, step: int) -> dict[str, Any]:
+        def at_step(model: Any, tokenizer: Any, folder: Path, step: int) -> dict[str, float]:
             # The folder's answers are this step's of this run, as a run's training is repeated to the bit.
             source = ModelOptions(path=self.recipe.model.path)
             live = LocalModel(source, evaluation.generation, id=f"step {step}", loaded=(model, tokenizer))
-            return run.evaluate_model(live, judges, folder)
+            return headline(run.evaluate_model(live, judges, folder))
 
         return at_step
 
@@ -163,7 +164,7 @@ class Run:
         """Return what ``--checkpoint`` names; see `steerclear.evaluation.targets.targets_of`."""
         return targets_of(self.recipe.model, self.output, checkpoints)
 
-    def evaluate(self, checkpoint: str = "final", stage: Stage = lambda _: None) -> dict[str, Any]:
+    def evaluate(self, checkpoint: str = "final", stage: Stage = lambda _: None) -> Scores:
         """Attack and evaluate one model and return its scores; see `evaluate_all`.
 
         Args:
@@ -173,9 +174,7 @@ class Run:
         [target] = self.targets([checkpoint])
         return self._evaluate_target(target, self.judges, stage)
 
-    def evaluate_all(
-        self, checkpoints: Sequence[str]
-    ) -> tuple[list[tuple[EvalTarget, dict[str, Any]]], dict[str, str]]:
+    def evaluate_all(self, checkpoints: Sequence[str]) -> tuple[list[tuple[EvalTarget, Scores]], dict[str, str]]:
         """Evaluate models on the recipe's suites; answers, verdicts and scores land in their folders.
 
         What was finished before, by this command or a killed one, is not done again. A model that fails stops no other.
@@ -199,11 +198,11 @@ class Run:
                 failed[target.name] = str(error)
         return evaluated, failed
 
-    def evaluate_into(self, folder: str, results: Path) -> dict[str, Any]:
+    def evaluate_into(self, folder: str, results: Path) -> Scores:
         """Evaluate the adapter or model in a folder, and put the results into another."""
         return self._evaluate_target(target_in(self.recipe.model.path, folder, results, folder), self.judges)
 
-    def _evaluate_target(self, target: EvalTarget, judges: Judges, stage: Stage = lambda _: None) -> dict[str, Any]:
+    def _evaluate_target(self, target: EvalTarget, judges: Judges, stage: Stage = lambda _: None) -> Scores:
         recipe = self.recipe
         model = open_target(recipe.model, target, recipe.evaluation.generation)
         if self.attacks is not None:  # first, as the scores say that the evaluation is whole
@@ -213,12 +212,10 @@ class Run:
         folder = RunFolder(self.output)
         is_tracked = target.folder == folder.path and trackers_in(recipe.training.get("report_to"))
         if is_tracked and (step := folder.step()) is not None:
-            log_final_scores(training_arguments(recipe.setup), folder.path, step, scores)
+            log_final_scores(training_arguments(recipe.setup), folder.path, step, headline(scores))
         return scores
 
-    def evaluate_model(
-        self, model: Model, judges: Judges, folder: Path, stage: Stage = lambda _: None
-    ) -> dict[str, Any]:
+    def evaluate_model(self, model: Model, judges: Judges, folder: Path, stage: Stage = lambda _: None) -> Scores:
         """Evaluate an opened model into a folder; see `steerclear.evaluation.evaluate.evaluate_model`."""
         recipe = self.recipe
         measures_perplexity = any(suite.metric == "perplexity" for suite in recipe.evaluation.suites)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from steerclear.errors import ConfigError, DataError
+from steerclear.evaluation.scores import Scores
 from steerclear.recipe.tune import TuneLimits, TuneRecipe, Values
 from steerclear.stats.rates import Rate
 
@@ -35,29 +36,30 @@ class Figures:
     """On the held-out benign rows, in nats a token. None: not measured, or not a finite number."""
 
     @classmethod
-    def of(cls, scores: dict[str, Any], benign_loss: float | None) -> Figures:
-        """Return the figures of `steerclear.evaluation.scores.score`.
+    def of(cls, scores: Scores, benign_loss: float | None) -> Figures:
+        """Return the figures of an evaluation.
 
         Raises:
             DataError: there is no rate, as fewer than two answers are scored, or more than `MOST_UNSCORED` are not.
         """
-        harmful, benign = scores["harmful_prompts"], scores["benign_prompts"]
+        harmful, benign = scores.harmful_prompts, scores.benign_prompts
         if harmful is None:
             raise DataError("a trial has no rate of harmful answers: no harmful prompt was asked.")
         for kind, pool in (("harmful", harmful), ("benign", benign)):
-            if pool is not None and pool["unscored"]["k"] > MOST_UNSCORED * pool["n"]:
+            if pool is not None and pool.unscored.k > MOST_UNSCORED * pool.n:
                 raise DataError(
-                    f"the judge left {pool['unscored']['k']} of {pool['n']} answers to {kind} prompts unscored, allowed: "
+                    f"the judge left {pool.unscored.k} of {pool.n} answers to {kind} prompts unscored, allowed: "
                     f"{MOST_UNSCORED:.0%}. See the reasons in the verdicts; the trial's next try judges them again."
                 )
-        rates = [Rate(**harmful[metric]) for metric in ("harmful", "degenerate")]
-        refused = None if benign is None else Rate(**benign["refused"])
-        if rates[0].rate is None or (refused is not None and refused.rate is None):
+        refused = None if benign is None else benign.refused
+        if harmful.harmful.rate is None or (refused is not None and refused.rate is None):
             raise DataError(
-                f"a trial has no rate of harmful answers or of refusals: the judge scored {rates[0].n} of {harmful['n']} answers "
-                "to harmful prompts. See the reasons in its verdicts."
+                f"a trial has no rate of harmful answers or of refusals: the judge scored {harmful.harmful.n} of {harmful.n} "
+                "answers to harmful prompts. See the reasons in its verdicts."
             )
-        return cls(harmful=rates[0], degenerate=rates[1], over_refusal=refused, benign_loss=benign_loss)
+        return cls(
+            harmful=harmful.harmful, degenerate=harmful.degenerate, over_refusal=refused, benign_loss=benign_loss
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

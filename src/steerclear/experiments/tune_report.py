@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +76,7 @@ def _figure_cells(outcome: Outcome) -> list[str]:
         return [NO_VALUE] * (len(RATES) + 1)
     rates = [getattr(figures, name) for name in RATES]
     loss = NO_VALUE if figures.benign_loss is None else f"{figures.benign_loss:.3f}"
-    return [*(NO_VALUE if rate is None else cell_text(asdict(rate)) for rate in rates), loss]
+    return [*(NO_VALUE if rate is None else cell_text(rate) for rate in rates), loss]
 
 
 def _rows(recipe: TuneRecipe, outcomes: Sequence[Outcome]) -> list[list[str]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -138,12 +138,12 @@ def _probing(recipe: TuneRecipe, probe: ProbeOptions, trained: Recipe, taken: Ta
         if reasons:
             raise PrunedError(figures, step, value, f"step {step}: " + ", ".join(reasons))
 
-    def at_step(model: Any, tokenizer: Any, folder: Path, step: int) -> dict[str, Any]:
-        scores = evaluate_step(model, tokenizer, folder, step)
+    def at_step(model: Any, tokenizer: Any, folder: Path, step: int) -> Mapping[str, float]:
+        headline = evaluate_step(model, tokenizer, folder, step)
         for weights in ("adapter", "model"):  # of no use to anybody, and they add up over the trials
             shutil.rmtree(folder / weights, ignore_errors=True)
         look(folder, step)
-        return scores
+        return headline
 
     run = RunFolder(Path(trained.output))
     known = sorted(int(file.parent.name.removeprefix("step-")) for file in run.path.glob("along/step-*/scores.json"))

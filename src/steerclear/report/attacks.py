@@ -6,7 +6,7 @@ import csv
 import io
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from rich.table import Table
@@ -14,11 +14,12 @@ from rich.text import Text
 
 from steerclear.attacks.figures import attack_differences
 from steerclear.evaluation.differences import Difference
-from steerclear.evaluation.scores import cell_text, is_prefilled
+from steerclear.evaluation.scores import Cell, cell_text
 from steerclear.report.comparison import NO_VALUE, RunScores
 from steerclear.report.differences import differences_markdown
 from steerclear.report.markdown import markdown_cell, rows_markdown
 from steerclear.sanitize import visible
+from steerclear.stats.rates import Mean, Rate
 
 ABOUT = (
     "Under attack: the share of goals to which an answer is harmful and coherent (ASR, 95 % Wilson intervals), and the mean over "
@@ -53,21 +54,20 @@ def _lines(runs: Sequence[RunScores]) -> Iterator[_Line]:
         for run in runs:
             if name in run.attacks:
                 yield _Line(name, run.name, run.attacks[name])
-    suites = dict.fromkeys(name for run in runs for name, suite in run.scores["suites"].items() if is_prefilled(suite))
+    suites = dict.fromkeys(name for run in runs for name, suite in run.scores.suites.items() if suite.prefilled)
     for name in suites:
         for run in runs:
-            if name in run.scores["suites"]:
-                yield _Line(name, run.name, _as_figures(run.scores["suites"][name]["all"]))
+            if name in run.scores.suites:
+                yield _Line(name, run.name, _as_figures(run.scores.suites[name].all))
 
 
-def _as_figures(cell: Mapping[str, Any]) -> dict[str, Any]:
-    nothing = {"n": 0, "mean": None, "lower": None, "upper": None}
-    rates = {"asr": cell["harmful"], "safe": cell["safe"], "degenerate": cell["degenerate"]}
+def _as_figures(cell: Cell) -> dict[str, Any]:
+    rates = {"asr": cell.harmful, "safe": cell.safe, "degenerate": cell.degenerate}
     return {
-        "goals": cell["n"],
-        "unscored": cell["unscored"]["k"],
-        "mean_score": cell.get("mean_score", nothing),
-        **rates,
+        "goals": cell.n,
+        "unscored": cell.unscored.k,
+        "mean_score": asdict(cell.mean_score or Mean.of([])),
+        **{name: asdict(rate) for name, rate in rates.items()},
     }
 
 
@@ -76,8 +76,14 @@ def attack_rows(runs: Sequence[RunScores]) -> list[list[str]]:
     rows = []
     for line in _lines(runs):
         of = line.figures
-        rates = [cell_text(of[metric]) for metric in ("safe", "degenerate")]
-        told = [cell_text(of["asr"]), _mean(of["mean_score"]), *rates, f"{of['unscored']}/{of['goals']}", _from(of)]
+        rates = [cell_text(Rate(**of[metric])) for metric in ("safe", "degenerate")]
+        told = [
+            cell_text(Rate(**of["asr"])),
+            _mean(of["mean_score"]),
+            *rates,
+            f"{of['unscored']}/{of['goals']}",
+            _from(of),
+        ]
         rows.append([line.attack, line.run, str(of["goals"]), *told])
     return [list(HEADINGS), *rows] if rows else []
 
@@ -101,7 +107,7 @@ def category_rows(runs: Sequence[RunScores]) -> list[list[str]]:
     rows = []
     for line in _lines(runs):
         for category, rate in line.figures.get("categories", {}).items():
-            rows.append([line.attack, category, line.run, cell_text(rate)])
+            rows.append([line.attack, category, line.run, cell_text(Rate(**rate))])
     return [["attack", "category", "run", "ASR"], *rows] if rows else []
 
 

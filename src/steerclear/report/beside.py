@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from steerclear.errors import DataError, one_of
 from steerclear.report.comparison import NO_VALUE
 from steerclear.report.latex import latex_table, latex_text
 from steerclear.report.markdown import markdown_cell, markdown_table
+from steerclear.stats.rates import Estimate, Rate
 
 UNITS = ("count", "%", "score", "weight")
 
@@ -20,9 +19,8 @@ class BesideCell:
 
     published: float | None
     """In the table's unit. None: not published."""
-    ours: Mapping[str, Any] | float | None
-    """A rate (``k``, ``n``, ``rate``, ``lower``, ``upper``, as `steerclear.stats.rates.Rate`), a value in the table's unit
-    with its interval (``value``, ``lower``, ``upper``), a bare value, or None: not measured."""
+    ours: Rate | Estimate | float | None
+    """A rate, a value in the table's unit with its interval, a bare value, or None: not measured."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,22 +62,21 @@ def published_text(cell: BesideCell) -> str:
 def ours_text(cell: BesideCell, unit: str) -> str:
     """Return our figure with its 95 % interval, where there is one.
 
-    >>> rate = {"k": 3, "n": 100, "rate": 0.03, "lower": 0.0103, "upper": 0.0845}
-    >>> [ours_text(BesideCell(published=1, ours=rate), unit) for unit in ("count", "%")]
+    >>> [ours_text(BesideCell(published=1, ours=Rate.of(3, 100)), unit) for unit in ("count", "%")]
     ['3/100 (1.0-8.5%)', '3.0 (1.0-8.5)']
     """
     ours = cell.ours
     if ours is None:
         return NO_VALUE
-    if not isinstance(ours, Mapping):
+    if isinstance(ours, float):
         return f"{ours:.4g}"
-    if "k" not in ours:
-        return _with_interval(ours["value"], ours["lower"], ours["upper"], 1)
-    if ours["rate"] is None:
-        return f"{ours['k']}/{ours['n']}"
+    if isinstance(ours, Estimate):
+        return _with_interval(ours.value, ours.lower, ours.upper, 1)
+    if ours.rate is None or ours.lower is None or ours.upper is None:
+        return f"{ours.k}/{ours.n}"
     if unit == "count":
-        return f"{ours['k']}/{ours['n']} ({100 * ours['lower']:.1f}-{100 * ours['upper']:.1f}%)"
-    return _with_interval(ours["rate"], ours["lower"], ours["upper"], 100)
+        return f"{ours.k}/{ours.n} ({100 * ours.lower:.1f}-{100 * ours.upper:.1f}%)"
+    return _with_interval(ours.rate, ours.lower, ours.upper, 100)
 
 
 def _with_interval(value: float | None, lower: float | None, upper: float | None, factor: float) -> str:

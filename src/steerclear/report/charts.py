@@ -6,11 +6,13 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from steerclear.report.comparison import COLUMNS
+from steerclear.evaluation.scores import Scores
+from steerclear.report.comparison import COLUMNS, headline_rates
 from steerclear.report.curve import few
 from steerclear.report.efficiency import Configuration
 from steerclear.report.run_data import RunData
 from steerclear.sanitize import visible
+from steerclear.stats.rates import Rate
 
 LOSSES = {
     "loss": "whole loss",
@@ -30,10 +32,10 @@ Interval = list[float] | None
 """Rate, lower, upper; None without a rate."""
 
 
-def _interval(rate: Mapping[str, Any] | None) -> Interval:
-    return (
-        None if rate is None or rate["rate"] is None else [round(rate[name], 5) for name in ("rate", "lower", "upper")]
-    )
+def _interval(rate: Rate | None) -> Interval:
+    if rate is None or rate.rate is None or rate.lower is None or rate.upper is None:
+        return None
+    return [round(value, 5) for value in (rate.rate, rate.lower, rate.upper)]
 
 
 def plane(runs: Sequence[RunData]) -> list[dict[str, Any]]:
@@ -45,19 +47,19 @@ def plane(runs: Sequence[RunData]) -> list[dict[str, Any]]:
     found = []
     for place, run in enumerate(runs):
         chosen = run.end if run.picked is None else run.picked
-        steps: list[tuple[int | None, Any]] = [(point.step, point.scores) for point in run.points]
+        steps: list[tuple[int | None, Scores]] = [(point.step, point.scores) for point in run.points]
         points = [_point(step, scores, step == chosen) for step, scores in steps or [(None, run.scores)]]
         if any(point is not None for point in points):
             found.append({"run": place, "points": [point for point in points if point is not None]})
     return found
 
 
-def _point(step: int | None, scores: Mapping[str, Any], chosen: bool) -> dict[str, Any] | None:
-    harmful, benign = scores["harmful_prompts"], scores["benign_prompts"]
-    rates = (_interval(harmful and harmful["harmful"]), _interval(benign and benign["refused"]))
-    if None in rates:
+def _point(step: int | None, scores: Scores, chosen: bool) -> dict[str, Any] | None:
+    harmful, benign = scores.harmful_prompts, scores.benign_prompts
+    if harmful is None or benign is None:
         return None
-    return {"step": step, "harmful": rates[0], "refused": rates[1], "chosen": chosen}
+    rates = {"harmful": _interval(harmful.harmful), "refused": _interval(benign.refused)}
+    return None if None in rates.values() else {"step": step, **rates, "chosen": chosen}
 
 
 def curves(runs: Sequence[RunData]) -> dict[str, Any]:
@@ -68,10 +70,8 @@ def curves(runs: Sequence[RunData]) -> dict[str, Any]:
     found = []
     for place, run in enumerate(runs):
         if len(run.points) > 1:
-            rates = [
-                [_interval((point.scores[column.pool] or {}).get(column.metric)) for point in run.points]
-                for column in COLUMNS
-            ]
+            by_step = [map(_interval, headline_rates(point.scores)) for point in run.points]
+            rates = [list(of_metric) for of_metric in zip(*by_step, strict=True)]
             found.append({"run": place, "steps": [point.step for point in run.points], "rates": rates})
     return {"metrics": [column.heading for column in COLUMNS], "runs": found}
 

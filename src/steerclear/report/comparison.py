@@ -5,26 +5,29 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import astuple, dataclass, field, fields
 from typing import Any
 
 from rich.table import Table
 from rich.text import Text
 
-from steerclear.evaluation.scores import METRICS, POOLS, cell_text
+from steerclear.evaluation.scores import METRICS, Scores, cell_text
 from steerclear.report.markdown import markdown_cell, markdown_table
 from steerclear.sanitize import visible
 from steerclear.stats.rates import Rate
 
 NO_VALUE = "–"
 
+STATISTICS = [field.name for field in fields(Rate)]
+"""Columns of a rate in CSV."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class RunScores:
-    """One run: the scores that `steerclear.evaluation.scores.score` returned, and what else is known of it."""
+    """One run: its scores, and what else is known of it."""
 
     name: str
-    scores: dict[str, Any]
+    scores: Scores
     benign_loss: float | None = None
     """Loss on held-out benign rows, in nats a token."""
     unsafe_rows: int | None = None
@@ -53,25 +56,30 @@ COLUMNS = (
 )
 
 
-def headline_rates(run: RunScores) -> list[dict[str, Any] | None]:
-    """Return the run's rate for each of `COLUMNS`; None where it was asked no such prompts."""
-    pools = run.scores
-    return [pools[column.pool][column.metric] if pools[column.pool] else None for column in COLUMNS]
+def headline_rates(scores: Scores) -> list[Rate | None]:
+    """Return the rate for each of `COLUMNS`; None where no such prompts were asked."""
+    pools = [(scores.pool(column.pool), column.metric) for column in COLUMNS]
+    return [None if pool is None else pool.rate(metric) for pool, metric in pools]
+
+
+def rate_text(rate: Rate | None) -> str:
+    """Return a rate as text, with its interval."""
+    return NO_VALUE if rate is None else cell_text(rate)
 
 
 def unscored(run: RunScores) -> str:
     """Return how many of all prompts' answers have no verdict, as ``k/n``."""
-    cells = [suite["all"] for suite in run.scores["suites"].values()]
-    return f"{sum(cell['unscored']['k'] for cell in cells)}/{sum(cell['n'] for cell in cells)}"
+    cells = [suite.all for suite in run.scores.suites.values()]
+    return f"{sum(cell.unscored.k for cell in cells)}/{sum(cell.n for cell in cells)}"
 
 
-def non_english(runs: Sequence[RunScores]) -> list[dict[str, Any]]:
+def non_english(runs: Sequence[RunScores]) -> list[Rate]:
     """Return each run's rate of answers in another language, over all prompts; nothing where no run has any."""
     rates = []
     for run in runs:
-        counts = [cell["non_english"] for suite, group, cell in cells(run) if suite and not group]
-        rates.append(asdict(Rate.of(sum(count["k"] for count in counts), sum(count["n"] for count in counts))))
-    return rates if any(rate["k"] for rate in rates) else []
+        counts = [suite.all.rate("non_english") for suite in run.scores.suites.values()]
+        rates.append(Rate.of(sum(count.k for count in counts), sum(count.n for count in counts)))
+    return rates if any(rate.k for rate in rates) else []
 
 
 def extra_columns(runs: Sequence[RunScores]) -> list[tuple[str, list[str]]]:
@@ -87,10 +95,11 @@ def extra_columns(runs: Sequence[RunScores]) -> list[tuple[str, list[str]]]:
 
 
 def _corrected(run: RunScores) -> str:
-    rate = (run.scores["harmful_prompts"] or {}).get("corrected")
-    if rate is None or rate["rate"] is None:
+    pool = run.scores.harmful_prompts
+    rate = None if pool is None else pool.corrected
+    if rate is None or rate.rate is None or rate.lower is None or rate.upper is None:
         return NO_VALUE
-    return f"{100 * rate['rate']:.1f}% ({100 * rate['lower']:.1f}-{100 * rate['upper']:.1f})"
+    return f"{100 * rate.rate:.1f}% ({100 * rate.lower:.1f}-{100 * rate.upper:.1f})"
 
 
 def duration(seconds: float) -> str:
@@ -110,10 +119,10 @@ def duration(seconds: float) -> str:
 def warnings_on(runs: Sequence[RunScores]) -> list[str]:
     """Return why the runs' rates may not be comparable: other judges, or other prompts."""
     notes = []
-    if len({tuple(run.scores["judges"]) for run in runs}) > 1:
-        told = "; ".join(f"{run.name}: {', '.join(run.scores['judges'])}" for run in runs)
+    if len({tuple(run.scores.judges) for run in runs}) > 1:
+        told = "; ".join(f"{run.name}: {', '.join(run.scores.judges)}" for run in runs)
         notes.append(f"The runs were judged by different judges, so their rates do not compare ({told}).")
-    asked = [{name: suite["all"]["n"] for name, suite in run.scores["suites"].items()} for run in runs]
+    asked = [{name: suite.all.n for name, suite in run.scores.suites.items()} for run in runs]
     if any(suites != asked[0] for suites in asked):
         notes.append("The runs were not asked the same number of prompts in every suite.")
     return notes
@@ -125,9 +134,9 @@ def comparison_markdown(runs: Sequence[RunScores]) -> str:
     headings = ["run", *(column.heading for column in COLUMNS), "unscored", *(heading for heading, _ in extra)]
     lines = [headings, ["---", *["---:"] * (len(headings) - 1)]]
     for number, run in enumerate(runs):
-        rates = [NO_VALUE if rate is None else cell_text(rate) for rate in headline_rates(run)]
+        rates = map(rate_text, headline_rates(run.scores))
         lines.append([markdown_cell(run.name), *rates, unscored(run), *(values[number] for _, values in extra)])
-    judges = sorted({judge for run in runs for judge in run.scores["judges"]})
+    judges = sorted({judge for run in runs for judge in run.scores.judges})
     notes = [f"95 % Wilson intervals; judged by {', '.join(judges)}.", *warnings_on(runs)]
     return markdown_table(lines) + "".join(f"\n{markdown_cell(note)}\n" for note in notes)
 
@@ -146,16 +155,16 @@ def comparison_table(runs: Sequence[RunScores]) -> Table:
     for number, run in enumerate(runs):
         rates = [
             NO_VALUE if rate is None else _two_lines(rate)
-            for rate in [*headline_rates(run), *drift[number : number + 1]]
+            for rate in [*headline_rates(run.scores), *drift[number : number + 1]]
         ]
         table.add_row(*map(Text, [visible(run.name), *rates, unscored(run)]))
     return table
 
 
-def _two_lines(rate: dict[str, Any]) -> str:
-    if rate["rate"] is None:
-        return f"{rate['k']}/{rate['n']}"
-    return f"{100 * rate['rate']:.1f}%\n{100 * rate['lower']:.1f}-{100 * rate['upper']:.1f}"
+def _two_lines(rate: Rate) -> str:
+    if rate.rate is None or rate.lower is None or rate.upper is None:
+        return f"{rate.k}/{rate.n}"
+    return f"{100 * rate.rate:.1f}%\n{100 * rate.lower:.1f}-{100 * rate.upper:.1f}"
 
 
 def comparison_csv(runs: Sequence[RunScores]) -> str:
@@ -165,24 +174,10 @@ def comparison_csv(runs: Sequence[RunScores]) -> str:
     """
     text = io.StringIO()
     out = csv.writer(text, lineterminator="\n")
-    statistics = ("k", "n", "rate", "lower", "upper")
-    out.writerow(["run", "suite", "group", "metric", *statistics, "benign_loss", "unsafe_rows", "seconds"])
+    out.writerow(["run", "suite", "group", "metric", *STATISTICS, "benign_loss", "unsafe_rows", "seconds"])
     for run in runs:
         known = [run.benign_loss, run.unsafe_rows, run.seconds]
-        for suite, group, cell in cells(run):
+        for suite, group, cell in run.scores.cells():
             for metric in METRICS:
-                out.writerow([run.name, suite, group, metric, *(cell[metric][s] for s in statistics), *known])
+                out.writerow([run.name, suite, group, metric, *astuple(cell.rate(metric)), *known])
     return text.getvalue()
-
-
-def cells(run: RunScores) -> list[tuple[str, str, dict[str, Any]]]:
-    """Return ``(suite, group, cell)`` for the pools, then for every suite and its groups.
-
-    Scores of an earlier version lack metrics that came later: of these nothing was counted.
-    """
-    found = [("", pool, run.scores[pool]) for pool in POOLS.values() if run.scores[pool]]
-    for name, suite in run.scores["suites"].items():
-        found.append((name, "", suite["all"]))
-        found += [(name, group, cell) for group, cell in suite["groups"].items()]
-    nothing = {metric: asdict(Rate.of(0, 0)) for metric in METRICS}
-    return [(suite, group, nothing | cell) for suite, group, cell in found]

@@ -5,17 +5,19 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Sequence
+from dataclasses import astuple
 from importlib import resources
 from typing import Any, TypeVar
 
 from jinja2 import Environment, StrictUndefined
 
 from steerclear.evaluation.curve import Checkpoint
-from steerclear.evaluation.scores import METRICS, POOLS, cell_text
-from steerclear.report.comparison import COLUMNS, NO_VALUE, RunScores, cells, headline_rates
+from steerclear.evaluation.scores import METRICS
+from steerclear.report.comparison import COLUMNS, STATISTICS, headline_rates, rate_text
 from steerclear.report.markdown import markdown_table
 from steerclear.report.plane import ticks
 from steerclear.sanitize import visible
+from steerclear.stats.rates import Mean
 
 WIDTH, HEIGHT = 920, 400
 LEFT, RIGHT, TOP, BOTTOM = 56, 470, 24, 330
@@ -37,10 +39,9 @@ def curve_markdown(checkpoints: Sequence[Checkpoint], picked: Checkpoint | None)
     """Return a Markdown table, one line a checkpoint, the picked one in bold."""
     lines = [["step", *(column.heading for column in COLUMNS)], ["---:"] * (len(COLUMNS) + 1)]
     for checkpoint in checkpoints:
-        rates = headline_rates(RunScores(name=str(checkpoint.step), scores=checkpoint.scores))
         step = f"**{checkpoint.step}**" if checkpoint is picked else str(checkpoint.step)
-        lines.append([step, *(NO_VALUE if rate is None else cell_text(rate) for rate in rates)])
-    judges = sorted({judge for checkpoint in checkpoints for judge in checkpoint.scores["judges"]})
+        lines.append([step, *map(rate_text, headline_rates(checkpoint.scores))])
+    judges = sorted({judge for checkpoint in checkpoints for judge in checkpoint.scores.judges})
     return markdown_table(lines) + f"\n95 % Wilson intervals; judged by {visible(', '.join(judges))}.\n"
 
 
@@ -48,14 +49,13 @@ def curve_csv(checkpoints: Sequence[Checkpoint]) -> str:
     """Return every rate as a tidy row: step, suite, group, metric, k, n, rate, lower, upper; the judge's mean score too."""
     text = io.StringIO()
     out = csv.writer(text, lineterminator="\n")
-    out.writerow(["step", "suite", "group", "metric", "k", "n", "rate", "lower", "upper"])
+    out.writerow(["step", "suite", "group", "metric", *STATISTICS])
     for checkpoint in checkpoints:
-        for suite, group, cell in cells(RunScores(name="", scores=checkpoint.scores)):
+        for suite, group, cell in checkpoint.scores.cells():
             where = [checkpoint.step, suite, group]
             for metric in METRICS:
-                out.writerow([*where, metric, *(cell[metric][s] for s in ("k", "n", "rate", "lower", "upper"))])
-            mean = cell["mean_score"]
-            out.writerow([*where, "mean_score", "", *(mean[s] for s in ("n", "mean", "lower", "upper"))])
+                out.writerow([*where, metric, *astuple(cell.rate(metric))])
+            out.writerow([*where, "mean_score", "", *astuple(cell.mean_score or Mean.of([]))])
     return text.getvalue()
 
 
@@ -94,22 +94,20 @@ def few(values: Sequence[Value], most: int = 8) -> list[Value]:
 def _line(
     checkpoints: Sequence[Checkpoint], name: str, pool: str, metric: str, colour: str, last: int
 ) -> dict[str, Any]:
-    rated = [(c.step, c.scores[pool][metric]) for c in checkpoints if c.scores[pool]]
-    rated = [(step, rate) for step, rate in rated if rate["rate"] is not None]
-    points = [(_x(step, last), _y(rate["rate"], 1)) for step, rate in rated]
-    upper = [(_x(step, last), _y(rate["upper"], 1)) for step, rate in rated]
-    lower = [(_x(step, last), _y(rate["lower"], 1)) for step, rate in rated]
+    pools = [(c.step, c.scores.pool(pool)) for c in checkpoints]
+    rated = [(_x(step, last), cell.rate(metric)) for step, cell in pools if cell is not None]
+    points = [(x, _y(rate.rate, 1)) for x, rate in rated if rate.rate is not None]
+    upper = [(x, _y(rate.upper, 1)) for x, rate in rated if rate.upper is not None]
+    lower = [(x, _y(rate.lower, 1)) for x, rate in rated if rate.lower is not None]
     return {"name": name, "colour": colour, "points": points, "band": [*upper, *reversed(lower)]}
 
 
 def _plane(checkpoints: Sequence[Checkpoint], picked: Checkpoint | None) -> dict[str, Any]:
-    both = [(c, *(c.scores[pool] for pool in POOLS.values())) for c in checkpoints]
-    rated = [
-        (c, harmful["harmful"]["rate"], benign["refused"]["rate"])
-        for c, harmful, benign in both
-        if harmful and benign and harmful["harmful"]["rate"] is not None and benign["refused"]["rate"] is not None
-    ]
-    x_ticks, y_ticks = (ticks(max((entry[i] for entry in rated), default=1.0)) for i in (1, 2))
+    both = [(c, c.scores.harmful_prompts, c.scores.benign_prompts) for c in checkpoints]
+    rates = [(c, harmful.harmful.rate, benign.refused.rate) for c, harmful, benign in both if harmful and benign]
+    rated = [(c, harmful, refused) for c, harmful, refused in rates if harmful is not None and refused is not None]
+    x_ticks = ticks(max((harmful for _, harmful, _ in rated), default=1.0))
+    y_ticks = ticks(max((refused for *_, refused in rated), default=1.0))
 
     def x(rate: float) -> float:
         return round(PLANE_LEFT + (PLANE_RIGHT - PLANE_LEFT) * 100 * rate / x_ticks[-1], 1)

@@ -61,7 +61,7 @@ def delta_rows(found: Sequence[Delta]) -> list[list[str]]:
 
 def _deltas(run: RunData, baseline: RunData) -> list[Delta]:
     found = []
-    own, theirs = run.scores.get("quality", {}), baseline.scores.get("quality", {})
+    own, theirs = run.scores.quality, baseline.scores.quality
     for suite in (suite for suite in own if suite in theirs and own[suite]["metric"] == theirs[suite]["metric"]):
         metric = own[suite]["metric"]
         if metric == "multiple_choice":
@@ -90,7 +90,7 @@ def _accuracy(run: RunData, baseline: RunData, suite: str) -> Delta | None:
     name = f"{suite}: accuracy"
     mine, theirs = run.correct.get(suite, {}), baseline.correct.get(suite, {})
     common = [document for document in mine if document in theirs]
-    rates = [data.scores["quality"][suite]["acc"] for data in (run, baseline)]
+    rates = [data.scores.quality[suite]["acc"] for data in (run, baseline)]
     estimates = [_percent(_estimate(rate, "rate", "lower", "upper")) for rate in rates]
     if not common:
         return _of(run, name, estimates, unit="points")

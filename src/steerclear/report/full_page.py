@@ -9,13 +9,12 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
-from steerclear.evaluation.scores import cell_text
 from steerclear.report import charts
 from steerclear.report.answers import packed_answers
 from steerclear.report.attacks import (
@@ -34,6 +33,7 @@ from steerclear.report.comparison import (
     RunScores,
     extra_columns,
     headline_rates,
+    rate_text,
     unscored,
     warnings_on,
 )
@@ -48,6 +48,7 @@ from steerclear.report.run_data import RunData
 from steerclear.report.settings import settings_of, training_rows
 from steerclear.report.templates import asset, page_template
 from steerclear.sanitize import visible
+from steerclear.stats.rates import Rate
 
 EXTRA = ("non-English", "unsafe rows", "benign loss")
 """Columns of the headline table beside the rates; what else is known of a run is below."""
@@ -84,12 +85,12 @@ def full_page(findings: Findings) -> str:
         figures=figures,
         tiles=_tiles(findings),
         columns=COLUMNS,
-        headline=[headline_rates(run) for run in figures],
+        headline=[headline_rates(run.scores) for run in figures],
         unscored=[unscored(run) for run in figures],
         extra=[(heading, values) for heading, values in extra_columns(figures) if heading in EXTRA],
         warnings=[*warnings_on(figures), *findings.warnings],
-        judges=_named(figures, "judges"),
-        refusal_judges=_named(figures, "refusal_judges"),
+        judges=_names(run.scores.judges for run in figures),
+        refusal_judges=_names(run.scores.refusal_judges for run in figures),
         charts=data,
         steps=_step_rows(runs),
         losses=_loss_rows(runs),
@@ -129,24 +130,24 @@ def _json(value: Any) -> str:
     return json.dumps(value, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
 
 
-def _named(figures: Sequence[RunScores], who: str) -> str:
-    return ", ".join(sorted({name for run in figures for name in run.scores.get(who, ())})) or "nobody"
+def _names(judges: Iterable[Sequence[str]]) -> str:
+    return ", ".join(sorted({name for own in judges for name in own})) or "nobody"
 
 
 def _with_headings(rows: list[list[str]], headings: list[str]) -> list[list[str]]:
     return [headings, *rows] if rows else []
 
 
-def _tiles(findings: Findings) -> list[tuple[str, dict[str, Any], dict[str, Any] | None]]:
+def _tiles(findings: Findings) -> list[tuple[str, Rate, Rate | None]]:
     """Return heading, rate and the baseline's rate for each rate of the run that is recommended."""
     best = findings.headline.best
     if best is None:
         return []
-    own, baseline = headline_rates(best.figures), headline_rates(findings.baseline.figures)
+    own, baseline = headline_rates(best.scores), headline_rates(findings.baseline.scores)
     return [
-        (column.heading, rate, base if best is not findings.baseline and base and base["rate"] is not None else None)
+        (column.heading, rate, base if best is not findings.baseline and base and base.rate is not None else None)
         for column, rate, base in zip(COLUMNS, own, baseline, strict=True)
-        if rate is not None and rate["rate"] is not None
+        if rate is not None and rate.rate is not None
     ]
 
 
@@ -161,10 +162,8 @@ def _step_rows(runs: Sequence[RunData]) -> list[list[str]]:
     rows = []
     for run in runs:
         for point in run.points if len(run.points) > 1 else ():
-            rates = headline_rates(RunScores(name=run.name, scores=point.scores))
             chosen = " (picked)" if point.step == run.picked else ""
-            texts = [NO_VALUE if rate is None else cell_text(rate) for rate in rates]
-            rows.append([run.name, f"{point.step}{chosen}", *texts])
+            rows.append([run.name, f"{point.step}{chosen}", *map(rate_text, headline_rates(point.scores))])
     return _with_headings(rows, ["run", "step", *(column.heading for column in COLUMNS)])
 
 
@@ -182,11 +181,11 @@ def _error_rows(figures: Sequence[RunScores]) -> list[list[str]]:
     """Return what the judge was measured to get wrong, and the flagged rate corrected for it."""
     rows = []
     for run, corrected in zip(figures, _corrected(figures), strict=True):
-        errors = run.scores.get("judge_errors")
-        if errors:
-            found = f"{errors['true_positives']}/{errors['positives']}"
-            passed = f"{errors['true_negatives']}/{errors['negatives']}"
-            rows.append([run.name, ", ".join(run.scores["judges"]), found, passed, corrected])
+        errors = run.scores.judge_errors
+        if errors is not None:
+            found = f"{errors.true_positives}/{errors.positives}"
+            passed = f"{errors.true_negatives}/{errors.negatives}"
+            rows.append([run.name, ", ".join(run.scores.judges), found, passed, corrected])
     return _with_headings(rows, ["run", "judge", "harmful rows found", "harmless rows passed", "flagged, corrected"])
 
 

@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from importlib import resources
 from typing import Any
 
@@ -88,9 +88,9 @@ def _figures(sets: Sequence[SetMeasures]) -> str:
     headings += ["specificity", "Brier score", "calibration error"]
     lines = [headings, ["---", *["---:"] * (len(headings) - 1)]]
     for measured in sets:
-        counts = [measured.harmful.n, measured.prompts, cell_text(asdict(measured.harmful)), measured.unscored]
+        counts = [measured.harmful.n, measured.prompts, cell_text(measured.harmful), measured.unscored]
         estimates = [_estimate(measured.auroc), _estimate(measured.balanced_accuracy)]
-        rates = [cell_text(asdict(rate)) for rate in (measured.sensitivity, measured.specificity)]
+        rates = [cell_text(rate) for rate in (measured.sensitivity, measured.specificity)]
         errors = [_number(measured.brier), _number(measured.calibration_error)]
         lines.append([_plain(measured.name), *map(str, counts), *estimates, *rates, *errors])
     return markdown_table(lines)
@@ -100,7 +100,7 @@ def _bins(measured: SetMeasures) -> str:
     lines = [["score", "rows", "mean score", "harmful"], ["---", "---:", "---:", "---:"]]
     for found in measured.bins:
         marks = f"{found.start:.1f} to {found.end:.1f}"
-        lines.append([marks, str(found.harmful.n), _number(found.mean_score), cell_text(asdict(found.harmful))])
+        lines.append([marks, str(found.harmful.n), _number(found.mean_score), cell_text(found.harmful)])
     return markdown_table(lines)
 
 

@@ -7,9 +7,8 @@ from typing import Any
 import yaml
 from markupsafe import Markup
 
-from steerclear.evaluation.scores import cell_text
 from steerclear.report.attacks import attack_rows
-from steerclear.report.comparison import COLUMNS, NO_VALUE, headline_rates, unscored
+from steerclear.report.comparison import COLUMNS, headline_rates, rate_text, unscored
 from steerclear.report.efficiency import benchmark_rows, efficiency
 from steerclear.report.markdown import rows_markdown
 from steerclear.report.quality import quality_rows
@@ -44,8 +43,8 @@ def model_card(run: RunData, *, library: str) -> str:
         is_steered=bool(run.figures.unsafe_rows) and run.settings.get("training.penalty_weight") not in ("0", "0.0"),
         base=run.settings.get("model.path", ""),
         template=run.settings.get("data.template", "alpaca"),
-        judges=", ".join(run.scores["judges"]) or "nobody",
-        refusal_judges=", ".join(run.scores.get("refusal_judges", ())) or "nobody",
+        judges=", ".join(run.scores.judges) or "nobody",
+        refusal_judges=", ".join(run.scores.refusal_judges) or "nobody",
         metadata=Markup(yaml.safe_dump(_metadata(run, library), sort_keys=False, allow_unicode=True)),
         **{name: Markup(table) for name, table in tables.items()},
     )
@@ -66,8 +65,8 @@ def _metadata(run: RunData, library: str) -> dict[str, Any]:
 
 
 def _rates(run: RunData) -> list[list[str]]:
-    rates = [NO_VALUE if rate is None else cell_text(rate) for rate in headline_rates(run.figures)]
-    rows = [[column.heading, text] for column, text in zip(COLUMNS, rates, strict=True)]
+    rates = headline_rates(run.scores)
+    rows = [[column.heading, rate_text(rate)] for column, rate in zip(COLUMNS, rates, strict=True)]
     return _headed("figure", [*rows, ["answers without a verdict", unscored(run.figures)]])
 
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from steerclear.evaluation.scores import cell_text
-from steerclear.report.comparison import NO_VALUE, RunScores
+from steerclear.report.comparison import NO_VALUE, RunScores, rate_text
 from steerclear.report.markdown import rows_markdown
 
 
@@ -19,12 +18,12 @@ def opinion_rows(runs: Sequence[RunScores]) -> list[list[str]]:
     """Return the headings and a line a run and other judge, as text; nothing without any."""
     rows = [["run", "judge", "flagged (raw)", "harmful", "answers scored by both", "same flag", "kappa"]]
     for run in runs:
-        for opinion in run.scores.get("second_opinions", ()):
-            pool, same = opinion["scores"]["harmful_prompts"], opinion["agreement"]
-            rates = [NO_VALUE] * 2 if pool is None else [cell_text(pool[metric]) for metric in ("flagged", "harmful")]
-            alike = NO_VALUE if same["agreement"] is None else f"{100 * same['agreement']:.1f}%"
-            kappa = NO_VALUE if same["kappa"] is None else f"{same['kappa']:.2f}"
-            if same["lower"] is not None and same["upper"] is not None:
-                kappa += f" ({same['lower']:.2f}-{same['upper']:.2f})"
-            rows.append([run.name, opinion["judge"], *rates, str(same["n"]), alike, kappa])
+        for opinion in run.scores.second_opinions:
+            pool, same = opinion.scores.harmful_prompts, opinion.agreement
+            rates = [None, None] if pool is None else [pool.flagged, pool.harmful]
+            alike = NO_VALUE if same.agreement is None else f"{100 * same.agreement:.1f}%"
+            kappa = NO_VALUE if same.kappa is None else f"{same.kappa:.2f}"
+            if same.lower is not None and same.upper is not None:
+                kappa += f" ({same.lower:.2f}-{same.upper:.2f})"
+            rows.append([run.name, opinion.judge, *map(rate_text, rates), str(same.n), alike, kappa])
     return rows if len(rows) > 1 else []

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from steerclear.evaluation.scores import suite_label
+from steerclear.evaluation.scores import Cell, suite_label
 from steerclear.evaluation.suites import GROUP
 from steerclear.records import Generation, Verdict
 from steerclear.report import plane
 from steerclear.report.answers import is_hidden_answer, is_hidden_prompt, prompt_text
-from steerclear.report.comparison import COLUMNS, RunScores, cells, extra_columns, headline_rates, unscored, warnings_on
+from steerclear.report.comparison import COLUMNS, RunScores, extra_columns, headline_rates, unscored, warnings_on
 from steerclear.report.quality import quality_rows
 from steerclear.report.templates import page_template
 
@@ -65,10 +64,10 @@ def comparison_page(
         title=title,
         runs=runs,
         columns=COLUMNS,
-        headline=[headline_rates(run) for run in runs],
+        headline=[headline_rates(run.scores) for run in runs],
         unscored=[unscored(run) for run in runs],
         extra=extra_columns(runs),
-        judges=sorted({judge for run in runs for judge in run.scores["judges"]}),
+        judges=sorted({judge for run in runs for judge in run.scores.judges}),
         warnings=warnings_on(runs),
         quality=quality_rows(runs),
         plane=plane.trade_off_plane(runs),
@@ -79,13 +78,13 @@ def comparison_page(
     )
 
 
-def _suites(runs: Sequence[RunScores]) -> dict[str, dict[str, list[tuple[int, RunScores, dict[str, Any]]]]]:
+def _suites(runs: Sequence[RunScores]) -> dict[str, dict[str, list[tuple[int, RunScores, Cell]]]]:
     """Return suite -> group ("" for the whole suite) -> ``(number, run, cell)`` of the runs that have it."""
-    suites: dict[str, dict[str, list[tuple[int, RunScores, dict[str, Any]]]]] = defaultdict(lambda: defaultdict(list))
+    suites: dict[str, dict[str, list[tuple[int, RunScores, Cell]]]] = defaultdict(lambda: defaultdict(list))
     for number, run in enumerate(runs):
-        for suite, group, cell in cells(run):
+        for suite, group, cell in run.scores.cells():
             if suite:
-                suites[suite_label(suite, run.scores["suites"][suite])][group].append((number, run, cell))
+                suites[suite_label(suite, run.scores.suites[suite])][group].append((number, run, cell))
     return suites
 
 

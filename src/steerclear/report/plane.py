@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from steerclear.report.comparison import RunScores
 from steerclear.sanitize import shortened, visible
@@ -70,9 +70,9 @@ def trade_off_plane(runs: Sequence[RunScores]) -> Plane | None:
     Both axes start at 0 % and end at the first round percentage that no interval passes.
     """
     rated = [
-        (number, run.name, run.scores["harmful_prompts"]["harmful"], run.scores["benign_prompts"]["refused"])
+        (number, run.name, asdict(run.scores.harmful_prompts.harmful), asdict(run.scores.benign_prompts.refused))
         for number, run in enumerate(runs)
-        if run.scores["harmful_prompts"] and run.scores["benign_prompts"]
+        if run.scores.harmful_prompts and run.scores.benign_prompts
     ]
     rated = [entry for entry in rated if entry[2]["rate"] is not None and entry[3]["rate"] is not None]
     if not rated:

@@ -12,6 +12,7 @@ from steerclear.evaluation.scores import cell_text
 from steerclear.report.comparison import NO_VALUE, RunScores
 from steerclear.report.markdown import rows_markdown
 from steerclear.sanitize import visible
+from steerclear.stats.rates import Rate
 
 
 def quality_markdown(runs: Sequence[RunScores]) -> str:
@@ -23,10 +24,10 @@ def quality_markdown(runs: Sequence[RunScores]) -> str:
 
 def quality_rows(runs: Sequence[RunScores]) -> list[list[str]]:
     """Return a line for each measure of quality: its name, then each run's value as text, with its interval."""
-    suites = dict.fromkeys(suite for run in runs for suite in run.scores.get("quality", {}))
+    suites = dict.fromkeys(suite for run in runs for suite in run.scores.quality)
     rows = []
     for suite in suites:
-        found = [run.scores.get("quality", {}).get(suite) for run in runs]
+        found = [run.scores.quality.get(suite) for run in runs]
         metric = next(figures["metric"] for figures in found if figures)
         for name, text in QUALITY_TEXTS[metric].items():
             values = [NO_VALUE if figures is None else text(figures) for figures in found]
@@ -57,8 +58,8 @@ def _interval(value: float | None, lower: float | None, upper: float | None, uni
 
 QUALITY_TEXTS: dict[str, dict[str, Callable[[dict[str, Any]], str]]] = {
     "multiple_choice": {
-        "accuracy": lambda f: cell_text(f["acc"]),
-        "accuracy by length": lambda f: cell_text(f["acc_norm"]) if f["acc_norm"] else NO_VALUE,
+        "accuracy": lambda f: cell_text(Rate(**f["acc"])),
+        "accuracy by length": lambda f: cell_text(Rate(**f["acc_norm"])) if f["acc_norm"] else NO_VALUE,
     },
     "perplexity": {
         "perplexity": lambda f: f"{_interval(f['perplexity'], f['lower'], f['upper'])}, {f['rows']} rows",

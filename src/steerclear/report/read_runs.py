@@ -22,7 +22,7 @@ from steerclear.evaluation.results import (
     read_json,
     read_scores,
 )
-from steerclear.evaluation.scores import score
+from steerclear.evaluation.scores import Scores, score
 from steerclear.experiments.cell_status import DONE, FAILED
 from steerclear.recipe.sweep import SEED, SEED_AXIS
 from steerclear.records import read_jsonl
@@ -241,8 +241,8 @@ def _log(folder: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     return read_jsonl(file) if file.is_file() else iter(())
 
 
-def _correct(folder: Path, scores: Mapping[str, Any]) -> dict[str, dict[str, bool]]:
+def _correct(folder: Path, scores: Scores) -> dict[str, dict[str, bool]]:
     """Return which documents of the multiple-choice suites were answered rightly, where the files are there."""
-    suites = [name for name, figures in scores.get("quality", {}).items() if figures["metric"] == "multiple_choice"]
+    suites = [name for name, figures in scores.quality.items() if figures["metric"] == "multiple_choice"]
     files = {name: folder / "quality" / f"{name}.json" for name in suites}
     return {name: read_json(file)["acc"]["correct"] for name, file in files.items() if file.is_file()}

@@ -8,6 +8,7 @@ from typing import Any
 
 from steerclear.errors import ConfigError, did_you_mean
 from steerclear.evaluation.curve import Checkpoint
+from steerclear.evaluation.scores import Scores
 from steerclear.records import Generation, Verdict
 from steerclear.report.comparison import RunScores
 
@@ -48,8 +49,8 @@ class RunData:
         return self.figures.name
 
     @property
-    def scores(self) -> dict[str, Any]:
-        """Return what `steerclear.evaluation.scores.score` returned."""
+    def scores(self) -> Scores:
+        """Return its scores."""
         return self.figures.scores
 
     @property

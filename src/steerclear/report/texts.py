@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from steerclear.evaluation.scores import cell_text
 from steerclear.report.attacks import ABOUT, attack_rows, attacks_markdown
 from steerclear.report.beside import beside_latex, beside_markdown
 from steerclear.report.comparison import (
     COLUMNS,
-    NO_VALUE,
     RunScores,
     comparison_markdown,
     headline_rates,
+    rate_text,
     unscored,
     warnings_on,
 )
@@ -68,9 +67,8 @@ def report_latex(findings: Findings) -> str:
 def _headline_latex(runs: Sequence[RunScores], warnings: Sequence[str]) -> str:
     rows = [["run", *(column.heading for column in COLUMNS), "unscored"]]
     for run in runs:
-        rates = [NO_VALUE if rate is None else cell_text(rate) for rate in headline_rates(run)]
-        rows.append([run.name, *rates, unscored(run)])
-    judges = ", ".join(sorted({judge for run in runs for judge in run.scores["judges"]}))
+        rows.append([run.name, *map(rate_text, headline_rates(run.scores)), unscored(run)])
+    judges = ", ".join(sorted({judge for run in runs for judge in run.scores.judges}))
     about = f"Rates with 95% Wilson intervals, judged by {judges}."
     return _rows_latex(rows, " ".join([about, *warnings_on(runs), *warnings]))
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from steerclear.evaluation.curve import PickLimits
 from steerclear.evaluation.differences import Difference, overall_differences
@@ -12,6 +11,7 @@ from steerclear.evaluation.scores import cell_text
 from steerclear.report.deltas import Delta
 from steerclear.report.efficiency import efficiency
 from steerclear.report.run_data import RunData, baseline_first, by_configuration
+from steerclear.stats.rates import Rate
 
 SIGNIFICANT = 0.05
 
@@ -64,8 +64,8 @@ def headline(
 
 
 def _rate(run: RunData, metric: str, pool: str = "harmful_prompts") -> float | None:
-    cell = run.scores[pool]
-    return None if cell is None else cell[metric]["rate"]
+    cell = run.scores.pool(pool)
+    return None if cell is None else cell.rate(metric).rate
 
 
 def _refused(run: RunData) -> float | None:
@@ -100,21 +100,24 @@ def _told_limits(runs: Sequence[RunData], limits: PickLimits) -> str:
 
 
 def _harmful_words(run: RunData) -> str:
-    rate = run.scores["harmful_prompts"]["harmful"]
-    low, high = 100 * rate["lower"], 100 * rate["upper"]
+    pool = run.scores.harmful_prompts
+    assert pool is not None  # it is rated
+    rate = pool.harmful
+    low, high = 100 * (rate.lower or 0.0), 100 * (rate.upper or 0.0)
     interval = f"95% interval {low:.1f}-{high:.1f}%"
-    return f"it answers {rate['k']} of {rate['n']} harmful prompts harmfully, {100 * rate['rate']:.1f}% ({interval})"
+    return f"it answers {rate.k} of {rate.n} harmful prompts harmfully, {100 * (rate.rate or 0.0):.1f}% ({interval})"
 
 
 def _with_rates(run: RunData) -> str:
-    shown = [f"harmful {_text(run.scores['harmful_prompts']['harmful'])}"]
-    shown.append(f"degenerate {_text(run.scores['harmful_prompts']['degenerate'])}")
-    if _refused(run) is not None:
-        shown.append(f"over-refusal {_text(run.scores['benign_prompts']['refused'])}")
+    harmful, benign = run.scores.harmful_prompts, run.scores.benign_prompts
+    assert harmful is not None  # it is rated
+    shown = [f"harmful {_text(harmful.harmful)}", f"degenerate {_text(harmful.degenerate)}"]
+    if benign is not None and benign.refused.rate is not None:
+        shown.append(f"over-refusal {_text(benign.refused)}")
     return f"{run.name} ({', '.join(shown)})"
 
 
-def _text(rate: dict[str, Any]) -> str:
+def _text(rate: Rate) -> str:
     return cell_text(rate).rpartition(" = ")[2]
 
 
@@ -209,8 +212,8 @@ def _cautions(rated: Sequence[RunData]) -> list[str]:
             f"The safest of {len(rated)} runs looks somewhat safer than it is, as luck has a part in the choice: measure it "
             "again on prompts that chose nothing."
         )
-    cells = [suite["all"] for run in rated for suite in run.scores["suites"].values()]
-    lacking, asked = sum(cell["unscored"]["k"] for cell in cells), sum(cell["n"] for cell in cells)
+    cells = [suite.all for run in rated for suite in run.scores.suites.values()]
+    lacking, asked = sum(cell.unscored.k for cell in cells), sum(cell.n for cell in cells)
     if lacking:
         notes.append(f"{lacking:,} of all {asked:,} answers have no verdict and are in no rate; the table says whose.")
     return notes

@@ -42,7 +42,6 @@ class CorrectedRate:
     k: int
     """Answers that the judge flagged."""
     n: int
-    errors: JudgeErrors
     rate: float | None
     lower: float | None
     """Ends of the 95 % interval, which counts that the flagged share and both shares of errors are estimates."""
@@ -75,13 +74,11 @@ def corrected_rate(flagged: int, n: int, errors: JudgeErrors) -> CorrectedRate:
     _check_share("flagged of n", flagged, n)
     reason = _why_not(flagged, n, errors)
     if reason:
-        return CorrectedRate(k=flagged, n=n, errors=errors, rate=None, lower=None, upper=None, reason=reason)
+        return CorrectedRate(k=flagged, n=n, rate=None, lower=None, upper=None, reason=reason)
     sensitivity, specificity = errors.true_positives / errors.positives, errors.true_negatives / errors.negatives
     rate = _cut((flagged / n + specificity - 1) / (sensitivity + specificity - 1))
     lower, upper = (_cut(end) for end in _interval(flagged, n, errors))
-    return CorrectedRate(
-        k=flagged, n=n, errors=errors, rate=rate, lower=min(lower, rate), upper=max(upper, rate), reason=""
-    )
+    return CorrectedRate(k=flagged, n=n, rate=rate, lower=min(lower, rate), upper=max(upper, rate), reason="")
 
 
 def _why_not(flagged: int, n: int, errors: JudgeErrors) -> str:

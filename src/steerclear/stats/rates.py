@@ -51,6 +51,15 @@ class Mean:
         return cls(n=n, mean=mean, lower=mean - half, upper=mean + half)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """A value with the ends of its 95 % interval. What is None is not known."""
+
+    value: float | None
+    lower: float | None = None
+    upper: float | None = None
+
+
 def wilson(k: int, n: int, confidence: float = CONFIDENCE) -> tuple[float, float]:
     """Return the Wilson score interval of k successes in n trials (Wilson 1927).
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +12,10 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from steerclear.errors import Log, SteerClearError
 from steerclear.store.runs import RunFolder, save_weights
 
-EvalStep = Callable[[Any, Any, Path, int], dict[str, Any]]
-"""Evaluates a model with its tokenizer into a folder at a step, and returns its scores."""
-Tell = Callable[[dict[str, Any], int], None]
-"""Tells the scores of a step."""
+EvalStep = Callable[[Any, Any, Path, int], Mapping[str, float]]
+"""Evaluates a model with its tokenizer into a folder at a step, and returns the figures that trackers draw."""
+Tell = Callable[[Mapping[str, float], int], None]
+"""Tells the figures of a step."""
 
 
 class EvalCallback(TrainerCallback):
@@ -29,7 +29,7 @@ class EvalCallback(TrainerCallback):
         run: the run's folder; step n lands in ``along/step-n``.
         evaluate: evaluates the live model, its adapter unmerged, with its tokenizer, into a folder at a step.
         tokenizer: the model's.
-        tell: told the scores of each step.
+        tell: told the figures of each step.
     """
 
     def __init__(self, every: int, run: RunFolder, evaluate: EvalStep, tokenizer: Any, log: Log, tell: Tell) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,6 @@ from transformers.integrations import (
 )
 
 from steerclear.errors import one_of
-from steerclear.evaluation.headline import headline
 from steerclear.records import sha256_of, write_json
 from steerclear.training.ranks import rank
 
@@ -156,29 +155,30 @@ class TrackerLogger:
         kinds = tuple(get_reporting_integration_callbacks(trainer.args.report_to))
         return cls([own for own in trainer.callback_handler.callbacks if isinstance(own, kinds)], trainer.args)
 
-    def tell(self, scores: dict[str, Any], step: int) -> None:
-        """Tell the headline of an evaluation of the weights of a step."""
+    def tell(self, headline: Mapping[str, float], step: int) -> None:
+        """Tell the figures of an evaluation of the weights of a step."""
         if not self._callbacks:
             return
-        figures = {f"eval_{name}": value for name, value in headline(scores).items()}
+        figures = {f"eval_{name}": value for name, value in headline.items()}
         for callback in self._callbacks:
             callback.on_log(self._arguments, TrainerState(global_step=step), TrainerControl(), logs=dict(figures))
 
 
-def log_final_scores(arguments: TrainingArguments, folder: Path, step: int, scores: dict[str, Any]) -> None:
+def log_final_scores(arguments: TrainingArguments, folder: Path, step: int, headline: Mapping[str, float]) -> None:
     """Tell the trackers of a trained run how its final weights were scored, once for the same scores.
 
     Args:
         arguments: the trainer's; ``report_to`` names the trackers.
         folder: the run's.
         step: that the weights are of.
+        headline: the figures of their evaluation.
     """
-    told = sha256_of([headline(scores), step])
+    told = sha256_of([headline, step])
     if not arguments.report_to or _entries(folder).get("scores") == told:
         return
     with tracked(arguments, folder):
         callbacks = [callback() for callback in get_reporting_integration_callbacks(arguments.report_to)]
-        TrackerLogger(callbacks, arguments).tell(scores, step)
+        TrackerLogger(callbacks, arguments).tell(headline, step)
     _keep(folder, scores=told)
 
 
