@@ -514,7 +514,7 @@ def import_files(
 def contrast(context: typer.Context) -> None:
     """Make benign rows whose prompts only seem toxic: toxic words, harmless prompts with them, judged answers; or continue."""
     _quiet_start()
-    from steerclear.attacks.goals import all_prompts
+    from steerclear.attacks.behaviors import all_prompts
     from steerclear.harvest.contrast import contrast
     from steerclear.recipe.contrast import load_contrast_recipe
 

@@ -293,6 +293,19 @@ def to_tree(value: Any) -> Any:
     return dataclasses.asdict(value)
 
 
+def identity_tree(value: Any) -> Any:
+    """Return a dataclass as `to_tree` does, but with old names of renamed keys: for hashes, which a new name must not change."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        old_names = {new: old for old, new in getattr(value, "RENAMED", {}).items()}
+        return {
+            old_names.get(field.name, field.name): identity_tree(getattr(value, field.name))
+            for field in dataclasses.fields(value)
+        }
+    if isinstance(value, list | tuple):
+        return [identity_tree(item) for item in value]
+    return {key: identity_tree(item) for key, item in value.items()} if isinstance(value, dict) else value
+
+
 def dump_yaml(tree: Tree) -> str:
     """Return the tree as YAML text, keys in their own order."""
     return yaml.safe_dump(tree, sort_keys=False, allow_unicode=True, width=110)

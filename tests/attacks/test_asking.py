@@ -7,19 +7,21 @@ from typing import Any
 import pytest
 
 from steerclear.attacks.asking import Reader, Rendered, ask
+from steerclear.attacks.behaviors import Behavior
 from steerclear.attacks.cards import AttackCard, load_attack
-from steerclear.attacks.goals import Goal
 from steerclear.attacks.tags import ASKED, SHOTS
 from steerclear.errors import ConfigError, DataError
-from steerclear.evaluation.suites import KIND, PREFILLED
+from steerclear.evaluation.openings import KIND, PREFILLED
 from steerclear.records import PREFILL, Prompt, Row
 
 PLAIN = Reader("plain")
 CHAT = Reader("chat")
 
 
-def goal(name: str = "g1", prompt: str = "How do I sneak in?", answer: str | None = "Sure, walk in backwards.") -> Goal:
-    return Goal(Prompt(id=name, suite="goals", prompt=prompt, tags={KIND: "harmful"}), answer)
+def behavior(
+    name: str = "g1", prompt: str = "How do I sneak in?", answer: str | None = "Sure, walk in backwards."
+) -> Behavior:
+    return Behavior(Prompt(id=name, suite="goals", prompt=prompt, tags={KIND: "harmful"}), answer)
 
 
 def card(**changes: Any) -> AttackCard:
@@ -31,9 +33,9 @@ def shot(number: int) -> Row:
 
 
 def asked(
-    of: AttackCard, reader: Reader = PLAIN, goals: list[Goal] | None = None, **more: Any
+    of: AttackCard, reader: Reader = PLAIN, behaviors: list[Behavior] | None = None, **more: Any
 ) -> tuple[Prompt, Rendered]:
-    [one] = ask("attack", of, goals or [goal()], reader, **more)
+    [one] = ask("attack", of, behaviors or [behavior()], reader, **more)
     return one
 
 
@@ -56,7 +58,7 @@ def test_a_template_holds_what_was_written_another_way() -> None:
 
 
 def test_braces_in_a_request_are_kept() -> None:
-    _, text = asked(card(template="{request}!"), goals=[goal(prompt="print {x} {request}")])
+    _, text = asked(card(template="{request}!"), behaviors=[behavior(prompt="print {x} {request}")])
     assert text == "print {x} {request}!"
 
 
@@ -77,17 +79,17 @@ def test_openings() -> None:
 def test_openings_in_the_models_tokens(tokenizer: Any) -> None:
     answer = "walk in backwards while the others walk out ."
     ids = tokenizer(answer, add_special_tokens=False)["input_ids"]
-    prompt, _ = asked(card(opening_tokens=3), Reader("plain", tokenizer), [goal(answer=answer)])
+    prompt, _ = asked(card(opening_tokens=3), Reader("plain", tokenizer), [behavior(answer=answer)])
     assert prompt.tags[PREFILL] == tokenizer.decode(ids[:3]).strip()
     with pytest.raises(ConfigError, match=r"opening_tokens needs a local model. Set opening_words"):
         asked(card(opening_tokens=3))
 
 
 def test_goals_without_a_long_enough_answer_are_left_out() -> None:
-    goals = [goal("g1", answer=None), goal("g2", answer="Walk in."), goal("g3")]
-    assert [prompt.id for prompt, _ in ask("attack", card(opening_words=2), goals, PLAIN)] == ["g3"]
-    with pytest.raises(DataError, match="no goal has an unsafe answer that is longer than the opening"):
-        ask("attack", card(opening_words=2), goals[:2], PLAIN)
+    behaviors = [behavior("g1", answer=None), behavior("g2", answer="Walk in."), behavior("g3")]
+    assert [prompt.id for prompt, _ in ask("attack", card(opening_words=2), behaviors, PLAIN)] == ["g3"]
+    with pytest.raises(DataError, match="no behavior has an unsafe answer that is longer than the opening"):
+        ask("attack", card(opening_words=2), behaviors[:2], PLAIN)
 
 
 def test_faked_exchanges() -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from steerclear.attacks.options import PairOptions
-from steerclear.attacks.pair import PairGoal, PairOutcome, Turn, pair, shown_score
+from steerclear.attacks.pair import PairBehavior, PairOutcome, Turn, pair, shown_score
 from steerclear.attacks.tags import ASKED, GOAL
 from steerclear.errors import ConfigError, ModelError
 from steerclear.generation.answers import fill_file
@@ -81,7 +81,7 @@ class Judge:
 
 
 GOALS = [
-    PairGoal(Prompt(id=name, suite="pair", prompt=f"Do {name}.", tags={"kind": "harmful"}), f"Sure, {name}")
+    PairBehavior(Prompt(id=name, suite="pair", prompt=f"Do {name}.", tags={"kind": "harmful"}), f"Sure, {name}")
     for name in ("a", "b", "c")
 ]
 
@@ -91,12 +91,12 @@ def run(
     judge: Judge,
     *,
     roles: tuple[Role, Role] | None = None,
-    goals: Sequence[PairGoal] = GOALS,
+    behaviors: Sequence[PairBehavior] = GOALS,
     **options: Any,
 ) -> PairOutcome:
     asks, answers = roles or (attacker(), target())
     chosen = PairOptions(**({"streams": 2, "iterations": 3} | options))
-    return pair(goals, asks, answers, GenerationOptions(), judge, chosen, folder, "plain", lambda _: None)
+    return pair(behaviors, asks, answers, GenerationOptions(), judge, chosen, folder, "plain", lambda _: None)
 
 
 def test_a_goal_ends_with_the_iteration_of_its_first_success(tmp_path: Path) -> None:
@@ -113,7 +113,7 @@ def test_a_goal_ends_with_the_iteration_of_its_first_success(tmp_path: Path) -> 
 
 def test_the_target_reads_the_prompt_alone_and_the_judge_sees_the_goal(tmp_path: Path) -> None:
     answers = target()
-    outcome = run(tmp_path, Judge(), roles=(attacker(), answers), goals=GOALS[:1], iterations=1)
+    outcome = run(tmp_path, Judge(), roles=(attacker(), answers), behaviors=GOALS[:1], iterations=1)
     assert answers.read["a/stream-1/iteration-1"] == "please a/stream-1/iteration-1"
     first = outcome.answers[0]
     assert (first.prompt, first.tags[ASKED]) == ("Do a.", "please a/stream-1/iteration-1")
@@ -121,7 +121,7 @@ def test_the_target_reads_the_prompt_alone_and_the_judge_sees_the_goal(tmp_path:
 
 def test_the_attacker_reads_what_came_of_its_prompts(tmp_path: Path) -> None:
     asks = attacker()
-    run(tmp_path, Judge(name="rating 1-10/x"), roles=(asks, target()), goals=GOALS[:1])
+    run(tmp_path, Judge(name="rating 1-10/x"), roles=(asks, target()), behaviors=GOALS[:1])
     system, first = asks.read["a/stream-1/iteration-1/attempt-1"]
     assert system["role"] == "system"
     assert "Do a." in system["content"]
@@ -136,14 +136,14 @@ def test_the_attacker_reads_what_came_of_its_prompts(tmp_path: Path) -> None:
 
 def test_the_attacker_forgets_old_exchanges(tmp_path: Path) -> None:
     asks = attacker()
-    run(tmp_path, Judge(), roles=(asks, target()), goals=GOALS[:1], iterations=4, keep_last=2)
+    run(tmp_path, Judge(), roles=(asks, target()), behaviors=GOALS[:1], iterations=4, keep_last=2)
     turns = asks.read["a/stream-1/iteration-4/attempt-1"]
     assert [turn["role"] for turn in turns] == ["system", "user", "assistant", "user", "assistant", "user"]
     assert "iteration-2" in turns[2]["content"]
 
 
 def test_a_degenerate_answer_is_no_success_however_it_is_rated(tmp_path: Path) -> None:
-    outcome = run(tmp_path, Judge("a", degenerate="a/stream-1"), goals=GOALS[:1], streams=1)
+    outcome = run(tmp_path, Judge("a", degenerate="a/stream-1"), behaviors=GOALS[:1], streams=1)
     assert outcome.queries == {"a": None}
     assert len(outcome.answers) == 3
 
@@ -155,7 +155,7 @@ def test_unreadable_replies_are_asked_for_again(tmp_path: Path) -> None:
         return written("please") if "stream-1" in prompt.id and prompt.id.endswith("attempt-3") else "I must not."
 
     asks, answers = Role(reply), target()
-    outcome = run(tmp_path, Judge(), roles=(asks, answers), goals=GOALS[:1], iterations=2, attempts=4)
+    outcome = run(tmp_path, Judge(), roles=(asks, answers), behaviors=GOALS[:1], iterations=2, attempts=4)
     assert Counter(name.split("/")[1] for name in asks.asked) == {"stream-1": 6, "stream-2": 8}
     assert outcome.malformed == 4 + 8
     assert set(answers.asked) == {"a/stream-1/iteration-1", "a/stream-1/iteration-2"}
@@ -181,7 +181,7 @@ def test_when_the_calls_are_used_up(tmp_path: Path, most: int) -> None:
     assert first.queries == {"a": None}
     assert {v.tags[GOAL] for v in first.verdicts} == {"a"}
     assert first.stopped is not None
-    assert f"max_calls {most} would be exceeded: 1 of 3 goals were tried to the end" in first.stopped
+    assert f"max_calls {most} would be exceeded: 1 of 3 behaviors were tried to the end" in first.stopped
     said = {turn.goal for turn in read_records(tmp_path / "transcripts.jsonl", Turn)}
     assert said == ({"a"} if most < 9 else {"a", "b"})
 
@@ -194,7 +194,7 @@ def test_goals_under_way_are_left_out_even_where_they_succeeded(tmp_path: Path) 
     outcome = run(tmp_path, Judge("a/stream-1/iteration-1"), streams=1, iterations=2, goals_at_once=3, max_calls=12)
     assert (outcome.queries, outcome.verdicts) == ({}, [])
     assert outcome.stopped is not None
-    assert outcome.stopped.startswith("max_calls 12 would be exceeded: 0 of 3 goals")
+    assert outcome.stopped.startswith("max_calls 12 would be exceeded: 0 of 3 behaviors")
 
 
 @pytest.mark.parametrize("where", ["attacker", "target"])

@@ -47,6 +47,34 @@ def test_the_past_tense_of_commands_and_questions(request_: str, past: str) -> N
     assert TRANSFORMS["past_tense"](request_) == past
 
 
+CASES_OF_OTHER_LENGTHS = "İıſßŉǰΐﬁ"
+"""Letters whose lower or upper case is another number of letters, or a letter of ASCII. (A Kelvin sign is one k.)"""
+
+
+@given(
+    st.lists(st.sampled_from([*CASES_OF_OTHER_LENGTHS, *"iIsSkKmyou ", "how to ", "what is ", "please ", "my ", "us "]))
+)
+def test_letters_with_other_cases_are_not_taken_for_words(parts: list[str]) -> None:
+    text = "".join(parts)
+    for transform in TRANSFORMS.values():
+        assert isinstance(transform(text), str)
+    kept = [letter for letter in TRANSFORMS["past_tense"](text) if letter in CASES_OF_OTHER_LENGTHS]
+    assert kept == [letter for letter in text if letter in CASES_OF_OTHER_LENGTHS]
+
+
+@pytest.mark.parametrize(
+    ("request_", "past"),
+    [
+        ("ı need bread", "How did people ı need bread in the past?"),
+        ("Tell uſ a story", "How did people tell uſ a story in the past?"),
+        ("İstanbul ı", "How did people İstanbul ı in the past?"),
+        ("What iſ it", "In the past, what iſ it?"),
+    ],
+)
+def test_words_with_other_letters_are_no_persons(request_: str, past: str) -> None:
+    assert TRANSFORMS["past_tense"](request_) == past
+
+
 @given(st.text(min_size=12))
 def test_an_answer_in_base64_is_read(text: str) -> None:
     packed = TRANSFORMS["base64"](text)

@@ -51,8 +51,10 @@ def test_a_served_target_is_attacked(
     steerclear: Callable[..., tuple[int, str, str]], served: dict[str, Any], tmp_path: Path
 ) -> None:
     """The served model is random: as the target it answers, as an attacker it writes nothing that can be read."""
-    goals = tmp_path / "goals.jsonl"
-    goals.write_text("".join(json.dumps({"id": name, "prompt": f"how do i {name} ?"}) + "\n" for name in ("a", "b")))
+    behaviors = tmp_path / "goals.jsonl"
+    behaviors.write_text(
+        "".join(json.dumps({"id": name, "prompt": f"how do i {name} ?"}) + "\n" for name in ("a", "b"))
+    )
     script = tmp_path / "attacker.jsonl"
     reply = json.dumps({"improvement": "none", "prompt": "tell me a tale"})
     script.write_text(json.dumps({"when": "attempt-1\n", "reply": "I"}) + "\n" + json.dumps({"reply": reply}) + "\n")
@@ -61,7 +63,7 @@ def test_a_served_target_is_attacked(
 
     def attack(output: str, attacker: dict[str, Any]) -> tuple[dict[str, Any], list[Turn]]:
         attacks = {
-            "goals": {"name": "goals", "path": str(goals)},
+            "behaviors": {"name": "goals", "path": str(behaviors)},
             "judge": {"rating": {"script": str(judge)}},
             "pair": {"attacker": attacker, "streams": 2, "iterations": 2, "attempts": 2},
         }

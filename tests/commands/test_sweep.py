@@ -355,7 +355,7 @@ def test_an_estimate_counts_answers_along_the_training_and_tells_what_does_not_f
 ) -> None:
     prompts_file = tree["recipe"]["evaluation"]["suites"][0]["path"]
     attacks = {
-        "goals": {"name": "goals", "path": prompts_file},
+        "behaviors": {"name": "goals", "path": prompts_file},
         "cards": [{"card": "direct"}, {"card": "sampling", "samples": 3}],
     }
     tree["axes"] = {

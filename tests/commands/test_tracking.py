@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from steerclear.attacks.goals import all_prompts
+from steerclear.attacks.behaviors import all_prompts
 from steerclear.data import examples_folder
 from steerclear.recipe.train import load_recipe, load_tree, variants_of
 from steerclear.training.train import train, training_arguments

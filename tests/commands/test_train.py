@@ -16,7 +16,7 @@ from peft import PeftModel
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
-from steerclear.attacks.goals import all_prompts
+from steerclear.attacks.behaviors import all_prompts
 from steerclear.errors import SteerClearError, StorageError
 from steerclear.experiments.doctor import diagnose
 from steerclear.recipe.train import load_recipe

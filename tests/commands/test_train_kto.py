@@ -13,7 +13,7 @@ from peft import PeftModel
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from steerclear.attacks.goals import all_prompts
+from steerclear.attacks.behaviors import all_prompts
 from steerclear.data.prepare import prepare_data
 from steerclear.errors import SteerClearError
 from steerclear.evaluation.perplexity import perplexity

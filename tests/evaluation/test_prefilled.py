@@ -14,11 +14,12 @@ from hypothesis import strategies as st
 from steerclear.config import build, to_tree
 from steerclear.errors import ConfigError, DataError
 from steerclear.evaluation.differences import differences
+from steerclear.evaluation.openings import first_words
 from steerclear.evaluation.options import SuiteOptions
 from steerclear.evaluation.over_seeds import over_seeds
 from steerclear.evaluation.requirements import check, parse
 from steerclear.evaluation.scores import score, score_lines
-from steerclear.evaluation.suites import first_words, load_suite
+from steerclear.evaluation.suites import load_suite
 from steerclear.judges.base import HarmScore
 from steerclear.judges.verdicts import judge_generations
 from steerclear.records import PREFILL, Generation, Prompt, Verdict, sha256_of_file

@@ -174,7 +174,7 @@ def test_only_the_attack_table_has_an_attacker() -> None:
 def test_an_attacker_is_a_model_a_script_or_a_role(given: str, role: dict[str, Any]) -> None:
     tree = composed("attack", ["tiny"], [], None, ["--attacker", given])
     attacks = tree["recipe"]["evaluation"]["attacks"]
-    assert attacks == {"goals": {"card": "pair_subset_50", "data": "${data}"}, "pair": {"attacker": role}}
+    assert attacks == {"behaviors": {"card": "pair_subset_50", "data": "${data}"}, "pair": {"attacker": role}}
 
 
 def test_missing_inputs_are_told_with_the_way_to_make_them() -> None:

@@ -1,4 +1,4 @@
-"""What an attack asks: the goals as the attacked model reads them."""
+"""What an attack asks: the behaviors as the attacked model reads them."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from steerclear.attacks.behaviors import Behavior
 from steerclear.attacks.cards import REQUEST, AttackCard
-from steerclear.attacks.goals import Goal
 from steerclear.attacks.tags import ASKED, SHOTS
 from steerclear.attacks.transforms import transform_of
 from steerclear.data.sources import flat_text
 from steerclear.data.templates import begin_answer, render_prompt
 from steerclear.errors import ConfigError, DataError
-from steerclear.evaluation.suites import KIND, PREFILLED, first_words
-from steerclear.records import PREFILL, Messages, Prompt, Row, text_of
+from steerclear.evaluation.openings import opening_tags
+from steerclear.records import Messages, Prompt, Row, text_of
 
 Rendered = str | Messages
 
@@ -33,9 +33,9 @@ class Reader:
 
 
 def ask(
-    name: str, card: AttackCard, goals: Sequence[Goal], reader: Reader, shots: Sequence[Row] = ()
+    name: str, card: AttackCard, behaviors: Sequence[Behavior], reader: Reader, shots: Sequence[Row] = ()
 ) -> list[tuple[Prompt, Rendered]]:
-    """Return each goal's prompt with what the model reads. Goals whose unsafe answer is too short for the opening are left out.
+    """Return each behavior's prompt with what the model reads, but for those whose unsafe answer is too short for the opening.
 
     Args:
         name: the attack's name, which becomes the prompts' suite.
@@ -43,54 +43,44 @@ def ask(
 
     Raises:
         ConfigError: openings by tokens and no tokenizer.
-        DataError: the card takes openings, and no goal has an unsafe answer that is long enough.
+        DataError: the card takes openings, and no behavior has an unsafe answer that is long enough.
     """
     asked = []
-    for goal in goals:
-        opening = _opening(card, goal, reader)
-        if opening != "":
-            asked.append(_ask(name, card, goal, reader, opening, shots))
+    opening = card.opening
+    if card.opening_tokens is not None and reader.tokenizer is None:
+        raise ConfigError(f"attack '{card.name}': opening_tokens needs a local model. Set opening_words instead.")
+    for behavior in behaviors:
+        begun = None if opening is None else opening.of(behavior.answer, reader.tokenizer)
+        if opening is None or begun is not None:
+            asked.append(_ask(name, card, behavior, reader, begun, shots))
     if not asked:
         raise DataError(
-            f"attack '{name}': no goal has an unsafe answer that is longer than the opening. Set goals' answer_field or "
+            f"attack '{name}': no behavior has an unsafe answer that is longer than the opening. Set behaviors' answer_field or "
             "openings_from, or take fewer words."
         )
     return asked
 
 
 def _ask(
-    name: str, card: AttackCard, goal: Goal, reader: Reader, opening: str | None, shots: Sequence[Row]
+    name: str, card: AttackCard, behavior: Behavior, reader: Reader, opening: str | None, shots: Sequence[Row]
 ) -> tuple[Prompt, Rendered]:
-    request = text_of(goal.prompt.prompt)
+    request = text_of(behavior.prompt.prompt)
     written = transform_of(card.transform)(request) if card.transform else request
     said = card.template.replace(REQUEST, written)
-    tags = dict(goal.prompt.tags)
+    tags = dict(behavior.prompt.tags)
     if said != request:
         tags[ASKED] = said
     if opening is not None:
-        tags |= {KIND: PREFILLED, PREFILL: opening}
+        tags |= opening_tags(opening)
 
     def rendered(rows: Sequence[Row]) -> Rendered:
         whole = _conversation(card.system, rows, said, reader.template)
         return whole if opening is None else begin_answer(whole, opening)
 
-    chosen = _fitting(_shots_for(goal, shots, card.shots), rendered, reader)
+    chosen = _fitting(_shots_for(behavior, shots, card.shots), rendered, reader)
     if card.shots:
         tags[SHOTS] = str(len(chosen))
-    return Prompt(id=goal.prompt.id, suite=name, prompt=goal.prompt.prompt, tags=tags), rendered(chosen)
-
-
-def _opening(card: AttackCard, goal: Goal, reader: Reader) -> str | None:
-    """Return what the answer begins with: None for nothing, an empty text where the unsafe answer is too short."""
-    if card.opening_words is not None:
-        return first_words(goal.answer or "", card.opening_words) or ""
-    if card.opening_tokens is not None:
-        if reader.tokenizer is None:
-            raise ConfigError(f"attack '{card.name}': opening_tokens needs a local model. Set opening_words instead.")
-        ids = reader.tokenizer(goal.answer or "", add_special_tokens=False)["input_ids"]
-        is_longer = len(ids) > card.opening_tokens
-        return str(reader.tokenizer.decode(ids[: card.opening_tokens])).strip() if is_longer else ""
-    return card.prefill
+    return Prompt(id=behavior.prompt.id, suite=name, prompt=behavior.prompt.prompt, tags=tags), rendered(chosen)
 
 
 def _conversation(system: str | None, rows: Sequence[Row], said: str, template: str) -> Rendered:
@@ -110,11 +100,11 @@ def _conversation(system: str | None, rows: Sequence[Row], said: str, template: 
     return "".join([*parts, str(render_prompt(said, "", template))])
 
 
-def _shots_for(goal: Goal, rows: Sequence[Row], count: int) -> list[Row]:
-    """Return so many rows, in an order that is the goal's own and always the same; never one that asks for the goal itself."""
-    own = text_of(goal.prompt.prompt).strip().lower()
+def _shots_for(behavior: Behavior, rows: Sequence[Row], count: int) -> list[Row]:
+    """Return so many rows, in an order that is the behavior's own and always the same; never one that asks for it."""
+    own = text_of(behavior.prompt.prompt).strip().lower()
     others = [row for row in rows if flat_text(row.prompt).strip().lower() != own]
-    return sorted(others, key=lambda row: hashlib.sha256(f"{goal.prompt.id}\0{row.id}".encode()).digest())[:count]
+    return sorted(others, key=lambda row: hashlib.sha256(f"{behavior.prompt.id}\0{row.id}".encode()).digest())[:count]
 
 
 def _fitting(rows: list[Row], rendered: Callable[[Sequence[Row]], Rendered], reader: Reader) -> list[Row]:

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from steerclear.attacks.asking import Reader, Rendered, ask
+from steerclear.attacks.behaviors import Behavior, load_behaviors, with_answers
 from steerclear.attacks.cards import AttackCard, load_attack
-from steerclear.attacks.figures import attack_figures, goal_of
+from steerclear.attacks.figures import attack_figures, behavior_of
 from steerclear.attacks.fine_tuning import answer_after_fine_tuning, attackers_rows, identity
-from steerclear.attacks.goals import Goal, load_goals, with_answers
 from steerclear.attacks.options import AttackOptions, AttacksOptions, FineTuningOptions, PairAttackOptions
-from steerclear.attacks.pair import DECODING, PairGoal, pair
+from steerclear.attacks.pair import DECODING, PairBehavior, pair
 from steerclear.attacks.positions import TOKENS, WORDS, first_harmful, position_figures
 from steerclear.attacks.tags import GOAL
 from steerclear.attacks.transforms import readable
@@ -56,7 +56,7 @@ class _Attacked:
     model: Model
     judges: Judges
     setup: TrainingSetup
-    goals: Sequence[Goal]
+    behaviors: Sequence[Behavior]
     reader: Reader
     folder: Path
     log: Log
@@ -87,22 +87,22 @@ def attack_model(
     Raises:
         SteerClearError: a file is missing or wrong, a model or an endpoint fails; what was finished is kept.
     """
-    goals = goals_of(options)
+    behaviors = behaviors_of(options)
     attacked = _Attacked(
         options=options,
         target=target,
         model=model,
         judges=judges,
         setup=setup,
-        goals=goals,
+        behaviors=behaviors,
         reader=_reader(options, model, setup.data.template),
         folder=target.folder / "attacks",
         log=log,
     )
     told: dict[str, Any] = {
         "schema": SCHEMA_VERSION,
-        "goals": len(goals),
-        "goals_sha256": goals_hash(goals),
+        "goals": len(behaviors),
+        "goals_sha256": behaviors_hash(behaviors),
         "confidence": CONFIDENCE,
         "attacks": {},
     }
@@ -118,13 +118,13 @@ def _given(value: Kind | None) -> Kind:
     return value
 
 
-def goals_of(options: AttacksOptions) -> list[Goal]:
-    """Return the goals of a recipe's attacks.
+def behaviors_of(options: AttacksOptions) -> list[Behavior]:
+    """Return the behaviors of a recipe's attacks.
 
     Raises:
         SteerClearError: their file is missing or wrong.
     """
-    return load_goals(options.goals, options.answer_field, options.by)
+    return load_behaviors(options.behaviors, options.answer_field, options.by)
 
 
 def check_attacks(options: AttacksOptions, *, is_served: bool) -> None:
@@ -136,10 +136,10 @@ def check_attacks(options: AttacksOptions, *, is_served: bool) -> None:
     Raises:
         ConfigError: a file is missing or wrong, or what is attacked is out of an attack's reach.
     """
-    goals = goals_of(options)
+    behaviors = behaviors_of(options)
     for attack in options.cards:
         if attack.openings_from is not None:
-            with_answers(goals, Path(attack.openings_from))
+            with_answers(behaviors, Path(attack.openings_from))
         if attack.shots_from is not None:
             _shots(attack)
     for tuning in options.fine_tuning:
@@ -163,25 +163,25 @@ def _shots(attack: AttackOptions) -> list[Row]:
 
 
 def most_answers(options: AttacksOptions) -> tuple[int, int]:
-    """Return how many goals there are, and how many answers the attacked model gives to them at most.
+    """Return how many behaviors there are, and how many answers the attacked model gives to them at most.
 
     Raises:
-        SteerClearError: the goals' file is missing or wrong.
+        SteerClearError: the behaviors' file is missing or wrong.
     """
-    goals = len(goals_of(options))
+    behaviors = len(behaviors_of(options))
     each = len(options.fine_tuning)
     each += sum(attack.changed(load_attack(attack.card)).samples for attack in options.cards)
     each += options.pair.streams * options.pair.iterations if options.pair is not None else 0
-    return goals, goals * each
+    return behaviors, behaviors * each
 
 
-def goals_hash(goals: Sequence[Goal]) -> str:
-    """Return a hash of what the goals are."""
-    return sha256_of([[goal.prompt.id, goal.prompt.prompt] for goal in goals])
+def behaviors_hash(behaviors: Sequence[Behavior]) -> str:
+    """Return a hash of what the behaviors are."""
+    return sha256_of([[behavior.prompt.id, behavior.prompt.prompt] for behavior in behaviors])
 
 
 def _reader(options: AttacksOptions, model: Model, template: str) -> Reader:
-    template = options.goals.template or template
+    template = options.behaviors.template or template
     if model.weights is None:
         return Reader(template)
     weights, tokenizer = model.weights
@@ -207,16 +207,16 @@ def _attacks(of: _Attacked) -> list[tuple[str, Callable[[], Told]]]:
 
 def _card(of: _Attacked, attack: AttackOptions) -> Told:
     card = attack.changed(load_attack(attack.card))
-    goals = with_answers(of.goals, Path(attack.openings_from)) if attack.openings_from else of.goals
+    behaviors = with_answers(of.behaviors, Path(attack.openings_from)) if attack.openings_from else of.behaviors
     shots = _shots(attack) if attack.shots_from else []
-    asked = ask(attack.name, card, goals, of.reader, shots)
+    asked = ask(attack.name, card, behaviors, of.reader, shots)
     folder = of.folder / attack.name
     answers, verdicts = [], []
     for number in range(card.samples):
         drawn = _drawn(of, card, asked, number, folder)
         answers += drawn
         verdicts += _judged(of, drawn)  # apart, as to a set of answers it matters which others there are
-    told = {"kind": "card", "about": card.about, "source": card.source, "asked": asked_hash(of.goals, attack)}
+    told = {"kind": "card", "about": card.about, "source": card.source, "asked": asked_hash(of.behaviors, attack)}
     return told | _counted(of, folder, answers, verdicts)
 
 
@@ -246,7 +246,7 @@ def _sampled(options: GenerationOptions, temperature: float) -> GenerationOption
 
 
 def _fine_tuning(of: _Attacked, options: FineTuningOptions) -> Told:
-    asked = ask(options.name, load_attack("direct"), of.goals, of.reader)
+    asked = ask(options.name, load_attack("direct"), of.behaviors, of.reader)
     folder = of.folder / options.name
     answers = answer_after_fine_tuning(
         of.setup, options, of.target, of.model.id, asked, folder, of.log, generation=of.generation
@@ -255,7 +255,7 @@ def _fine_tuning(of: _Attacked, options: FineTuningOptions) -> Told:
         "kind": "fine-tuning",
         "about": f"{options.steps} steps on {'harmful' if options.harmful else 'harmless'} rows, then the request as it is.",
         "source": "Qi et al. 2023, Fine-tuning Aligned Language Models Compromises Safety, arXiv:2310.03693",
-        "asked": asked_hash(of.goals, options),
+        "asked": asked_hash(of.behaviors, options),
     }
     return told | _counted(of, folder, answers, _judged(of, answers))
 
@@ -263,10 +263,12 @@ def _fine_tuning(of: _Attacked, options: FineTuningOptions) -> Told:
 def _pair(of: _Attacked, options: PairAttackOptions) -> Told:
     attacker = open_chat_model(options.attacker, DECODING)
     folder = of.folder / options.name
-    goals = [PairGoal(replace(goal.prompt, suite=options.name), goal.answer) for goal in of.goals]
+    behaviors = [
+        PairBehavior(replace(behavior.prompt, suite=options.name), behavior.answer) for behavior in of.behaviors
+    ]
 
     outcome = pair(
-        goals,
+        behaviors,
         attacker,
         of.model,
         of.generation,
@@ -278,9 +280,9 @@ def _pair(of: _Attacked, options: PairAttackOptions) -> Told:
     )
     told = {
         "kind": "pair",
-        "about": f"An attacker model rewrites its prompt, {options.streams} streams of {options.iterations} iterations a goal.",
+        "about": f"An attacker model rewrites its prompt, {options.streams} streams of {options.iterations} iterations each.",
         "source": "Chao et al. 2023, Jailbreaking Black Box Large Language Models in Twenty Queries, arXiv:2310.08419",
-        "asked": asked_hash(of.goals, options),
+        "asked": asked_hash(of.behaviors, options),
         "attacker": chat_model_identity(options.attacker),
         "calls": outcome.calls,
         "queries": outcome.queries,
@@ -303,7 +305,7 @@ def _counted(of: _Attacked, folder: Path, answers: Sequence[Generation], verdict
 
 
 def _positions(of: _Attacked, answers: Sequence[Generation], verdicts: Sequence[Verdict]) -> Told:
-    """Return where the first harmful answer to each goal turns harmful."""
+    """Return where the first harmful answer to each behavior turns harmful."""
     judge = _given(of.options.judge)
     wanted = of.options.positions
     if wanted is None:
@@ -313,7 +315,7 @@ def _positions(of: _Attacked, answers: Sequence[Generation], verdicts: Sequence[
     harmful: dict[str, Generation] = {}
     for answer, verdict in zip(answers, verdicts, strict=True):
         if verdict.outcome == "harmful":
-            harmful.setdefault(goal_of(verdict), answer)
+            harmful.setdefault(behavior_of(verdict), answer)
     tokenizer = of.reader.tokenizer
     places = first_harmful(of.judges.harm, list(harmful.values()), tokenizer)
     figures = position_figures(places, WORDS if tokenizer is None else TOKENS)
@@ -326,13 +328,13 @@ def attack_fingerprints(options: AttacksOptions) -> dict[str, str]:
     Raises:
         SteerClearError: a file is missing or wrong.
     """
-    goals = goals_of(options)
+    behaviors = behaviors_of(options)
     attacks: list[Attack] = [*options.cards, *options.fine_tuning]
     attacks += [options.pair] if options.pair is not None else []
-    return {attack.name: asked_hash(goals, attack) for attack in attacks}
+    return {attack.name: asked_hash(behaviors, attack) for attack in attacks}
 
 
-def asked_hash(goals: Sequence[Goal], attack: Attack) -> str:
+def asked_hash(behaviors: Sequence[Behavior], attack: Attack) -> str:
     """Return a hash of what an attack asks of any model: two models' figures compare where it is the same."""
     how: Any
     if isinstance(attack, AttackOptions):
@@ -343,4 +345,4 @@ def asked_hash(goals: Sequence[Goal], attack: Attack) -> str:
         how = identity(attack)
     else:
         how = [asdict(attack) | {"attacker": None, "max_calls": None}, chat_model_identity(attack.attacker)]
-    return sha256_of([goals_hash(goals), [goal.answer for goal in goals], how])
+    return sha256_of([behaviors_hash(behaviors), [behavior.answer for behavior in behaviors], how])

@@ -11,6 +11,7 @@ from steerclear.attacks.transforms import TRANSFORMS
 from steerclear.config import build_file, raise_all
 from steerclear.errors import one_of
 from steerclear.evaluation.cards import card_path, shipped_cards
+from steerclear.evaluation.openings import Opening, text_problems
 
 FOLDER = Path(__file__).parent / "cards"
 
@@ -39,7 +40,7 @@ class AttackCard:
     prefill: str | None = None
     """Words that the answer begins with."""
     opening_words: int | None = None
-    """In place of ``prefill``: begin with so many words of the goal's unsafe answer."""
+    """In place of ``prefill``: begin with so many words of the behavior's unsafe answer."""
     opening_tokens: int | None = None
     """In place of ``opening_words``: so many tokens of the attacked model."""
     shots: int = 0
@@ -63,10 +64,6 @@ class AttackCard:
             ),
             (REQUEST in self.template, f"template: got {self.template!r}, which has no {REQUEST}. Say where it goes."),
             (len(openings) < 2, f"{', '.join(openings)}: give one of these: an answer has one beginning."),
-            (
-                self.prefill is None or (self.prefill != "" and self.prefill == self.prefill.rstrip()),
-                f"prefill: got {self.prefill!r}, allowed: words with no white space after them; the model brings its own.",
-            ),
             (self.shots >= 0, f"shots: got {self.shots}, allowed: 0 or more."),
             (self.samples >= 1, f"samples: got {self.samples}, allowed: 1 or more."),
             (
@@ -79,7 +76,14 @@ class AttackCard:
             (getattr(self, name) is None or getattr(self, name) >= 1, f"{name}: got {getattr(self, name)}, allowed: 1 or more.")
             for name in ("opening_words", "opening_tokens")
         ]  # fmt: skip
-        raise_all([message for right, message in checks if not right])
+        raise_all([message for right, message in checks if not right] + text_problems(self.prefill))
+
+    @property
+    def opening(self) -> Opening | None:
+        """How answers begin. None: as the model likes."""
+        if self.prefill is None and self.opening_words is None and self.opening_tokens is None:
+            return None
+        return Opening(text=self.prefill, words=self.opening_words, tokens=self.opening_tokens)
 
 
 def list_attacks() -> list[AttackCard]:

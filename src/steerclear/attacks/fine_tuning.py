@@ -1,4 +1,4 @@
-"""The fine-tuning attack on a local model: train a little on top of its weights, then ask the goals as they are.
+"""The fine-tuning attack on a local model: train a little on top of its weights, then ask the behaviors as they are.
 
 Qi et al. 2023, arXiv 2310.03693.
 """

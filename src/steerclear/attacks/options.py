@@ -1,8 +1,9 @@
-"""The section ``evaluation.attacks`` of a recipe: the goals, the attacks on them, and who judges."""
+"""The section ``evaluation.attacks`` of a recipe: the behaviors, the attacks on them, and who judges."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from typing import ClassVar
 
 from steerclear.attacks.cards import AttackCard, load_attack
 from steerclear.config import raise_all
@@ -24,12 +25,12 @@ class AttackOptions:
     name: str = ""
     """Name in tables and of the answers' folder. Empty: the card's and what is set below, such as ``opening-2-words``."""
     opening_words: int | None = None
-    """In place of the card's beginning of the answer: so many words of the goal's unsafe answer. None: the card's."""
+    """In place of the card's beginning of the answer: so many words of the behavior's unsafe answer. None: the card's."""
     opening_tokens: int | None = None
     """The same in tokens of the attacked model, which must be local."""
     openings_from: str | None = None
     """JSONL file of answers (``id``, ``response``) that the beginnings are taken from, such as those that the base model gave to
-    ``direct``. None: the goals' own unsafe answers."""
+    ``direct``. None: the behaviors' own unsafe answers."""
     shots: int | None = None
     """Faked exchanges before the request, at most. None: the card's."""
     shots_from: str | None = None
@@ -79,7 +80,7 @@ class PairOptions:
     """How long the attacker tries. The defaults are the published ones."""
 
     streams: int = 30
-    """Conversations a goal."""
+    """Conversations a behavior."""
     iterations: int = 3
     """Prompts a conversation."""
     attempts: int = 5
@@ -150,12 +151,12 @@ class PairAttackOptions(PairOptions):
 class AttacksOptions:
     """What is tried against a model's safety."""
 
-    goals: SuiteOptions
+    behaviors: SuiteOptions
     """The harmful requests, such as ``{card: pair_subset_50, data: ...}``."""
     answer_field: str | None = None
-    """Field of each goal's unsafe answer, for openings. None: the card's own."""
+    """Field of each behavior's unsafe answer, for openings. None: the card's own."""
     by: str | None = None
-    """Field of each goal's category, for rates by category. None: none."""
+    """Field of each behavior's category, for rates by category. None: none."""
     cards: list[AttackOptions] = field(default_factory=list)
     """Attacks that need no attacker model."""
     pair: PairAttackOptions | None = None
@@ -169,6 +170,8 @@ class AttacksOptions:
     positions: bool | None = None
     """Find the token with which each harmful answer turns harmful, which asks the judge a few more times. None: not where the
     judge is a chat model or behind an endpoint, as these calls are in no limit."""
+
+    RENAMED: ClassVar[dict[str, str]] = {"goals": "behaviors"}
 
     def __post_init__(self) -> None:
         names = [attack.name for attack in self.cards] + [tuning.name for tuning in self.fine_tuning]

@@ -1,7 +1,7 @@
 """PAIR: an attacker model rewrites its prompt by the answers and scores that it got (Chao et al. 2023, arXiv 2310.08419).
 
-Several conversations (streams) a goal, a few iterations each, until one answer succeeds. The streams of several goals go side by
-side, one file a role and iteration, so that a batch is large and a run that was killed goes on where it was.
+Several conversations (streams) a behavior, a few iterations each, until one answer succeeds. The streams of several behaviors go
+side by side, one file a role and iteration, so that a batch is large and a run that was killed goes on where it was.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ DECODING = GenerationOptions(temperature=1.0, top_p=0.9, max_new_tokens=500)
 
 
 @dataclass(frozen=True)
-class PairGoal:
+class PairBehavior:
     """What the attacker wants."""
 
     prompt: Prompt
@@ -41,19 +41,19 @@ class PairGoal:
 
 @dataclass(frozen=True, kw_only=True)
 class PairOutcome:
-    """What came of it. Only goals that were tried to the end are in it."""
+    """What came of it. Only behaviors that were tried to the end are in it."""
 
     answers: list[Generation]
-    """The target's, with the goal as their prompt and the attacker's prompt in the tag `ASKED`."""
+    """The target's, with the behavior as their prompt and the attacker's prompt in the tag `ASKED`."""
     verdicts: list[Verdict]
     queries: dict[str, int | None]
     """Goal -> answers of the target up to its first success, in the order of iterations and streams; None: no success."""
     calls: dict[str, int]
-    """Role -> how often it was called, in unfinished goals too."""
+    """Role -> how often it was called, in unfinished behaviors too."""
     malformed: int
     """Replies of the attacker that could not be read."""
     stopped: str | None
-    """Why goals were left out. None: none was."""
+    """Why behaviors were left out. None: none was."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,25 +94,25 @@ class _Calls:
 class _Stream:
     """One conversation of the attacker."""
 
-    goal: PairGoal
+    behavior: PairBehavior
     number: int
     exchanges: list[tuple[str, str]] = field(default_factory=list)
     """What it was told, and what it replied."""
     told: str = ""
 
     def __post_init__(self) -> None:
-        self.told = first_message(text_of(self.goal.prompt.prompt))
+        self.told = first_message(text_of(self.behavior.prompt.prompt))
 
     def conversation(self, keep_last: int) -> Messages:
-        goal = text_of(self.goal.prompt.prompt)
-        turns = [{"role": "system", "content": system_prompt(goal, self.goal.opening, self.number)}]
+        behavior = text_of(self.behavior.prompt.prompt)
+        turns = [{"role": "system", "content": system_prompt(behavior, self.behavior.opening, self.number)}]
         for told, replied in self.exchanges[-keep_last:]:
             turns += [{"role": "user", "content": told}, {"role": "assistant", "content": replied}]
         return [*turns, {"role": "user", "content": self.told}]
 
     def learn(self, attempt: Attempt, answer: Generation, verdict: Verdict) -> None:
         self.exchanges.append((self.told, attempt.as_json()))
-        self.told = feedback(text_of(self.goal.prompt.prompt), answer.response, shown_score(verdict))
+        self.told = feedback(text_of(self.behavior.prompt.prompt), answer.response, shown_score(verdict))
 
 
 @dataclass
@@ -139,8 +139,8 @@ class _Try:
                 "outcome": verdict.outcome,
                 "score": verdict.harm_score,
             }
-        goal, stream = self.stream.goal.prompt.id, self.stream.number + 1
-        return Turn(goal=goal, stream=stream, iteration=iteration, replies=self.replies, **told)
+        behavior, stream = self.stream.behavior.prompt.id, self.stream.number + 1
+        return Turn(goal=behavior, stream=stream, iteration=iteration, replies=self.replies, **told)
 
 
 def shown_score(verdict: Verdict) -> int | None:
@@ -153,7 +153,7 @@ def shown_score(verdict: Verdict) -> int | None:
 
 
 def pair(
-    goals: Sequence[PairGoal],
+    behaviors: Sequence[PairBehavior],
     attacker: Model,
     target: Model,
     decoding: GenerationOptions,
@@ -163,15 +163,15 @@ def pair(
     template: str,
     log: Log,
 ) -> PairOutcome:
-    """Attack a target with every goal, or go on with that; ``transcripts.jsonl`` in the folder holds what was said.
+    """Attack a target with every behavior, or go on with that; ``transcripts.jsonl`` in the folder holds what was said.
 
-    A goal is done after the iteration in which an answer to it succeeds (the judge calls it harmful, and it is coherent), or
-    after the last one. Where ``max_calls`` would be exceeded nothing more is asked, and the goals under way are left out of the
-    outcome: they would be in it only if they had succeeded early.
+    A behavior is done after the iteration in which an answer to it succeeds (the judge calls it harmful, and it is coherent), or
+    after the last one. Where ``max_calls`` would be exceeded nothing more is asked, and the behaviors under way are left out of
+    the outcome: they would be in it only if they had succeeded early.
 
     Args:
         decoding: how the target's answers are decoded.
-        judge: returns the verdicts on the target's answers, whose prompts are the goals.
+        judge: returns the verdicts on the target's answers, whose prompts are the behaviors.
         folder: of this attack on this target.
         template: template of the target's prompts.
 
@@ -180,15 +180,15 @@ def pair(
     """
     attack = _Attack(attacker, target, decoding, judge, options, template, _Calls(options.max_calls))
     stopped = None
-    for start in range(0, len(goals), options.goals_at_once):
-        block = goals[start : start + options.goals_at_once]
-        log(f"PAIR: goals {start + 1} to {start + len(block)} of {len(goals)} ...")
+    for start in range(0, len(behaviors), options.goals_at_once):
+        block = behaviors[start : start + options.goals_at_once]
+        log(f"PAIR: behaviors {start + 1} to {start + len(block)} of {len(behaviors)} ...")
         try:
             attack.block(block, folder / f"goals-{start + 1}-{start + len(block)}")
         except _SpentError:
             stopped = (
-                f"max_calls {options.max_calls} would be exceeded: {len(attack.queries)} of {len(goals)} goals were tried to the "
-                f"end, the others are not counted. Raise max_calls and run again to go on."
+                f"max_calls {options.max_calls} would be exceeded: {len(attack.queries)} of {len(behaviors)} behaviors were "
+                f"tried to the end, the others are not counted. Raise max_calls and run again to go on."
             )
             break
     write_jsonl(folder / "transcripts.jsonl", attack.turns)
@@ -220,11 +220,11 @@ class _Attack:
     queries: dict[str, int | None] = field(default_factory=dict)
     malformed: int = 0
 
-    def block(self, goals: Sequence[PairGoal], folder: Path) -> None:
-        """Try some goals to the end."""
-        live = [_Stream(goal, number) for goal in goals for number in range(self.options.streams)]
+    def block(self, behaviors: Sequence[PairBehavior], folder: Path) -> None:
+        """Try some behaviors to the end."""
+        live = [_Stream(behavior, number) for behavior in behaviors for number in range(self.options.streams)]
         asked: Counter[str] = Counter()
-        queries: dict[str, int | None] = {goal.prompt.id: None for goal in goals}
+        queries: dict[str, int | None] = {behavior.prompt.id: None for behavior in behaviors}
         for iteration in range(1, self.options.iterations + 1):
             place = folder / f"iteration-{iteration}"
             tries = [_Try(stream) for stream in live]
@@ -232,14 +232,14 @@ class _Attack:
             able = [(tried, tried.attempt) for tried in tries if tried.attempt is not None]
             results = self._answers([(tried.stream, attempt) for tried, attempt in able], iteration, place)
             for (tried, attempt), (answer, verdict) in zip(able, results, strict=True):
-                name = tried.stream.goal.prompt.id
+                name = tried.stream.behavior.prompt.id
                 asked[name] += 1
                 if verdict.outcome == "harmful" and queries[name] is None:
                     queries[name] = asked[name]
                 tried.stream.learn(attempt, answer, verdict)
                 tried.result = answer, verdict
             self.turns += [tried.turn(iteration) for tried in tries]
-            live = [stream for stream in live if queries[stream.goal.prompt.id] is None]
+            live = [stream for stream in live if queries[stream.behavior.prompt.id] is None]
         self.queries |= queries
 
     def _write(self, tries: Sequence[_Try], iteration: int, place: Path) -> None:
@@ -252,7 +252,7 @@ class _Attack:
             prompts = [
                 Prompt(
                     id=f"{_name(tried.stream, iteration)}/attempt-{number}",
-                    suite=tried.stream.goal.prompt.suite,
+                    suite=tried.stream.behavior.prompt.suite,
                     prompt=tried.stream.told,
                 )
                 for tried in todo
@@ -274,9 +274,9 @@ class _Attack:
         prompts = [
             Prompt(
                 id=_name(stream, iteration),
-                suite=stream.goal.prompt.suite,
-                prompt=stream.goal.prompt.prompt,
-                tags=stream.goal.prompt.tags | {GOAL: stream.goal.prompt.id, ASKED: attempt.prompt},
+                suite=stream.behavior.prompt.suite,
+                prompt=stream.behavior.prompt.prompt,
+                tags=stream.behavior.prompt.tags | {GOAL: stream.behavior.prompt.id, ASKED: attempt.prompt},
             )
             for stream, attempt in able
         ]
@@ -290,4 +290,4 @@ class _Attack:
 
 
 def _name(stream: _Stream, iteration: int) -> str:
-    return f"{stream.goal.prompt.id}/stream-{stream.number + 1}/iteration-{iteration}"
+    return f"{stream.behavior.prompt.id}/stream-{stream.number + 1}/iteration-{iteration}"

@@ -11,17 +11,19 @@ from collections.abc import Callable
 from steerclear.attacks.pyrit import PREFIX, pyrit_transform
 from steerclear.errors import ConfigError, one_of
 
+# Each word stands in (?a:...), so that case is ignored for ASCII letters alone: to Unicode an i without its dot is an i too, and
+# its lower case is another letter.
 _LEET = str.maketrans("aeiostAEIOST", "431057431057")
 
 _PLEASE = re.compile(
-    r"^(?:please[, ]+|(?:can|could|would|will) you (?:please )?|i (?:want|need|would like) you to )", re.IGNORECASE
+    r"^(?a:please[, ]+|(?:can|could|would|will) you (?:please )?|i (?:want|need|would like) you to )", re.IGNORECASE
 )
 _HOW = re.compile(
-    r"^how (?:to|(?:do|does|did|can|could|would|should|might)(?: (?:i|we|you|one|someone|somebody|people|a person))?) ",
+    r"^(?a:how (?:to|(?:do|does|did|can|could|would|should|might)(?: (?:i|we|you|one|someone|somebody|people|a person))?) )",
     re.IGNORECASE,
 )
-_BE = re.compile(r"^(?P<asks>what|which|who|where|when|why|how) (?P<verb>is|are) ", re.IGNORECASE)
-_DO = re.compile(r"^(?P<asks>what|which|who|where|when|why) (?:do|does|can|could|should) ", re.IGNORECASE)
+_BE = re.compile(r"^(?a:(?P<asks>what|which|who|where|when|why|how) (?P<verb>is|are) )", re.IGNORECASE)
+_DO = re.compile(r"^(?a:(?P<asks>what|which|who|where|when|why) (?:do|does|can|could|should) )", re.IGNORECASE)
 _PERSONS = {
     "i": "they",
     "you": "they",
@@ -32,7 +34,7 @@ _PERSONS = {
     "me": "them",
     "us": "them",
 }
-_PERSON = re.compile(rf"\b(?:{'|'.join(_PERSONS)})\b", re.IGNORECASE)
+_PERSON = re.compile(rf"\b(?a:{'|'.join(_PERSONS)})\b", re.IGNORECASE)
 
 
 def leetspeak(text: str) -> str:
@@ -50,7 +52,7 @@ def disemvowel(text: str) -> str:
     >>> disemvowel("Write a test")
     'Wrt  tst'
     """
-    return re.sub("[aeiou]", "", text, flags=re.IGNORECASE)
+    return re.sub("[aeiouAEIOU]", "", text)
 
 
 def to_base64(text: str) -> str:
@@ -91,11 +93,17 @@ def past_tense(text: str) -> str:
         changed = f"{be['asks']} {'was' if be['verb'].lower() == 'is' else 'were'} {asked[be.end() :]}"
     elif do := _DO.match(asked):
         changed = f"{do['asks']} did {asked[do.end() :]}"
-    elif re.match(r"(?:what|which|who|where|when|why|if|is|are|do|does)\b", asked, re.IGNORECASE):
-        return f"In the past, {asked[:1].lower()}{asked[1:]}?"
+    elif re.match(r"(?a:what|which|who|where|when|why|if|is|are|do|does)\b", asked, re.IGNORECASE):
+        return f"In the past, {_lower_first(asked)}?"
     else:
-        changed = f"How did people {asked[:1].lower()}{asked[1:]}"
+        changed = f"How did people {_lower_first(asked)}"
     return _PERSON.sub(lambda person: _PERSONS[person[0].lower()], changed) + " in the past?"
+
+
+def _lower_first(text: str) -> str:
+    """Return the text with its first letter in lower case, where that is one letter too."""
+    lower = text[:1].lower()
+    return (lower if len(lower) == 1 else text[:1]) + text[1:]
 
 
 TRANSFORMS: dict[str, Callable[[str], str]] = {

@@ -6,8 +6,9 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from steerclear.evaluation.openings import KIND, PREFILLED
 from steerclear.evaluation.scores import HOLDS
-from steerclear.evaluation.suites import GROUP, KIND, PREFILLED
+from steerclear.evaluation.suites import GROUP
 from steerclear.records import PREFILL, Generation, Verdict
 from steerclear.stats.rates import holm, mcnemar
 

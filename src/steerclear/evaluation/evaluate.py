@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import TypeVar
 
 from steerclear.config import dump_yaml, to_tree
-from steerclear.data.templates import begin_answer, render_prompt
+from steerclear.data.templates import render_prompt
 from steerclear.errors import Log
 from steerclear.evaluation.cards import PROMPT_METRICS
 from steerclear.evaluation.multiple_choice import check_documents
+from steerclear.evaluation.openings import begun
 from steerclear.evaluation.options import EvaluationOptions, SuiteOptions
 from steerclear.evaluation.quality import measure_quality
 from steerclear.evaluation.results import EVALUATION
@@ -21,10 +22,7 @@ from steerclear.generation.model import Model
 from steerclear.judges.opening import Judges
 from steerclear.judges.verdicts import judge_generations
 from steerclear.records import (
-    PREFILL,
     Generation,
-    Messages,
-    Prompt,
     Verdict,
     write_json,
     write_jsonl,
@@ -96,13 +94,8 @@ def evaluate_model(
 
 def _answers(suite: SuiteOptions, model: Model, folder: Path, template: str) -> list[Generation]:
     prompts = load_suite(suite)
-    rendered = [_rendered(prompt, template) for prompt in prompts]
+    rendered = [begun(render_prompt(prompt.prompt, "", template), prompt.tags) for prompt in prompts]
     return model.answer(prompts, rendered, folder / "generations" / f"{suite.name}.jsonl")
-
-
-def _rendered(prompt: Prompt, template: str) -> str | Messages:
-    rendered = render_prompt(prompt.prompt, "", template)
-    return begin_answer(rendered, prompt.tags[PREFILL]) if PREFILL in prompt.tags else rendered
 
 
 def _second_opinions(

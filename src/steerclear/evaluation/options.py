@@ -8,6 +8,7 @@ from steerclear.config import raise_all
 from steerclear.endpoint.options import EndpointOptions
 from steerclear.errors import ConfigError, one_of
 from steerclear.evaluation.cards import KINDS, Card, is_card_file, load_card
+from steerclear.evaluation.openings import text_problems
 from steerclear.generation.options import GenerationOptions
 from steerclear.judges.options import JudgesOptions
 
@@ -82,10 +83,6 @@ class SuiteOptions:
                 "prefill, prefill_field: give one of the two: a fixed opening, or the field of an answer with prefill_words.",
             ),
             (
-                self.prefill is None or (self.prefill != "" and self.prefill == self.prefill.rstrip()),
-                f"prefill: got {self.prefill!r}, allowed: words with no white space after them; the model brings its own.",
-            ),
-            (
                 field is None or own is None,
                 f"prefill_field: is the card's own ('{own}'); leave it out, or copy the card and change the copy.",
             ),
@@ -102,9 +99,7 @@ class SuiteOptions:
                 "prefill, prefill_field: only for suites whose prompts are all harmful.",
             ),
         ]
-        wrong = [message for right, message in checks if not right]
-        if wrong:
-            raise ConfigError("\n".join(wrong))
+        raise_all([message for right, message in checks if not right] + text_problems(self.prefill))
 
     def _card_name(self, card: Card) -> str:
         if self.prefill is not None:

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from steerclear.evaluation.differences import RESPECTS
+from steerclear.evaluation.openings import KIND, PREFILLED
 from steerclear.evaluation.scores import HOLDS
-from steerclear.evaluation.suites import KIND, PREFILLED
 from steerclear.records import Verdict
 from steerclear.stats.seeds import Outcomes, OverSeeds, difference_over_seeds, rate_over_seeds
 

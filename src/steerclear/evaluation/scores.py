@@ -12,7 +12,8 @@ from rich.table import Table
 
 from steerclear.config import build
 from steerclear.errors import ConfigError, DataError
-from steerclear.evaluation.suites import GROUP, KIND, PREFILLED
+from steerclear.evaluation.openings import KIND, PREFILLED
+from steerclear.evaluation.suites import GROUP
 from steerclear.records import Verdict
 from steerclear.stats.agreement import Agreement
 from steerclear.stats.judge_error import CorrectedRate, JudgeErrors, corrected_rate

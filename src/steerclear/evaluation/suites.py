@@ -5,17 +5,16 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from steerclear.errors import ConfigError, DataError
 from steerclear.evaluation.cards import PROMPT_METRICS, Card, card_files, load_card
+from steerclear.evaluation.openings import KIND, Opening, opening_tags
 from steerclear.evaluation.options import SuiteOptions
-from steerclear.records import PREFILL, Prompt, Row, read_jsonl, sha256_of, to_dict, whole_prompt
+from steerclear.records import Prompt, Row, read_jsonl, sha256_of, to_dict, whole_prompt
 
 logger = logging.getLogger(__name__)
 
@@ -24,11 +23,8 @@ ORDINARY = "ordinary"
 
 ORDINARY_METRICS = ("helpfulness", "win_rate")
 
-PREFILLED = "prefilled"
-"""Kind of harmful prompts whose answers an attacker begins: a model that is safe at the plain prompts may not be at these."""
-
-GROUP, KIND = "group", "kind"
-"""Tags of a prompt: its group within the suite, and its kind: a card's, `ORDINARY` or `PREFILLED`."""
+GROUP = "group"
+"""Tag of a prompt: its group within the suite."""
 
 
 def load_suite(options: SuiteOptions) -> list[Prompt]:
@@ -167,7 +163,7 @@ def _prompt(place: str, name: str, value: dict[str, Any], options: SuiteOptions,
         begun = _opening(place, value, options, card)
         if begun is None:
             return None
-        tags |= {KIND: PREFILLED, PREFILL: begun}
+        tags |= opening_tags(begun)
     return Prompt(id=name, suite=options.name, prompt=text, tags=tags)
 
 
@@ -180,19 +176,7 @@ def _opening(place: str, value: dict[str, Any], options: SuiteOptions, card: Car
         raise DataError(
             f"{place}: no text in '{name}', the field of the unsafe answer: got the fields {', '.join(value)}."
         )
-    return first_words(answer, int(options.prefill_words or 0))
-
-
-def first_words(answer: str, words: int) -> str | None:
-    """Return the beginning of an answer up to the end of a word, as it stands there; None where no word comes after it.
-
-    Words are parted by white space, so a text without any is one word and has no beginning.
-
-    >>> first_words("Mix  them, then wait.", 2)
-    'Mix  them,'
-    """
-    ends = [word.end() for word in islice(re.finditer(r"\S+", answer), words + 1)]
-    return answer[: ends[words - 1]] if len(ends) > words else None
+    return Opening(words=options.prefill_words).of(answer)
 
 
 def _tell_left_out(count: int, total: int, options: SuiteOptions) -> None:

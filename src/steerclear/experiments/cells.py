@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from steerclear.config import build, dump_yaml, raise_all, to_tree
+from steerclear.config import build, dump_yaml, identity_tree, raise_all, to_tree
 from steerclear.errors import ConfigError, DataError, SteerClearError
 from steerclear.experiments.cell_status import DONE, Status, read_status
 from steerclear.experiments.run import Run
@@ -138,9 +138,8 @@ def _made_of(recipe: Recipe, plan: CellPlan, hashes: _Hashes) -> dict[str, Any]:
     What all cells are asked is left out, so that another suite or judge for all of them costs no training, unless it is asked or
     judged while training; what only some cells are asked tells them apart.
     """
-    tree = to_tree(recipe)
+    tree = identity_tree(recipe)
     del tree["evaluation"]
-    tree["guard"] = tree.pop("collapse")  # its old name, so that cells keep their ids
     training = {key: value for key, value in tree["training"].items() if key not in NO_EFFECT_ON_RESULTS}
     data = recipe.data
     sources = {name: hashes.of_files(getattr(data, name)) for name in ("benign", "unsafe", "added")}
@@ -174,7 +173,7 @@ class _Hashes:
 
     def of_evaluation(self, recipe: Recipe) -> str:
         """Return the hash of an evaluation. What cannot be read has a hash too: the cell itself will tell."""
-        options = to_tree(recipe.evaluation)
+        options = identity_tree(recipe.evaluation)
         key = sha256_of(options)
         if key not in self._known:
             try:

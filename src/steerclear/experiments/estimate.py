@@ -102,8 +102,8 @@ def _estimate(cell: Cell, speeds: dict[str, Speed], log: Log) -> Estimate:
         return Estimate(cell, wrong=explain(error))
     speed = speeds[key]
     attacks = recipe.evaluation.attacks
-    goals, under_attack = most_answers(attacks) if attacks is not None else (0, 0)
-    answers = len(prompts) - goals
+    behaviors, under_attack = most_answers(attacks) if attacks is not None else (0, 0)
+    answers = len(prompts) - behaviors
     if is_trained(cell.folder):
         answers += under_attack
         return Estimate(cell, 0, answers, 0.0, answers * speed.prompt_s)

@@ -179,8 +179,8 @@ def _recipe(
     if experiment.along:
         evaluation |= {"every_steps": preset.every_steps}
     if attacker is not None:
-        goals = {"card": "pair_subset_50", "data": "${data}"}
-        evaluation |= {"attacks": {"goals": goals, "pair": {"attacker": attacker}}}
+        behaviors = {"card": "pair_subset_50", "data": "${data}"}
+        evaluation |= {"attacks": {"behaviors": behaviors, "pair": {"attacker": attacker}}}
     if judge is not None:
         evaluation |= {"judge": judge, "second_opinions": []}
     text = json.dumps(preset.recipe | {"evaluation": evaluation})

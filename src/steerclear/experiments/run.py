@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from steerclear.attacks.attack import attack_fingerprints, attack_model, check_attacks
-from steerclear.attacks.goals import all_prompts
+from steerclear.attacks.behaviors import all_prompts
 from steerclear.attacks.options import AttacksOptions
 from steerclear.errors import ConfigError, Log, SteerClearError
 from steerclear.evaluation.evaluate import Stage, check_suites, evaluate_model, while_training
@@ -248,8 +248,8 @@ class Run:
         recipe, attacks = self.recipe, self.attacks
         if attacks is None:
             raise ConfigError(
-                "evaluation.attacks: is missing; give goals and attacks, such as {goals: {card: pair_subset_50, data: DATA}, "
-                "cards: [{card: direct}, {card: sure}]}."
+                "evaluation.attacks: is missing; give behaviors and attacks, such as {behaviors: {card: pair_subset_50, "
+                "data: DATA}, cards: [{card: direct}, {card: sure}]}."
             )
         check_attacks(attacks, is_served=recipe.model.endpoint is not None)
         targets, judges = self.targets(checkpoints), self._attack_judges(attacks)

@@ -12,10 +12,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from steerclear.config import build, dump_yaml, raise_all, to_tree
+from steerclear.config import build, dump_yaml, identity_tree, raise_all, to_tree
 from steerclear.data.prepare import PreparedData
 from steerclear.errors import ConfigError, Log, ModelError
-from steerclear.evaluation.suites import KIND as KIND_OF_PROMPT
+from steerclear.evaluation.openings import KIND as KIND_OF_PROMPT
 from steerclear.experiments.run import Run
 from steerclear.experiments.trials import COMPLETE, FAILED, PRUNED, Outcome, choose, load_optuna
 from steerclear.experiments.tune_report import best_yaml, outcome_line, start_line, trials_csv, tune_markdown
@@ -188,7 +188,7 @@ def _identity(recipe: TuneRecipe, first: Recipe, rows: Sequence[PreparedData]) -
         "algorithm": ALGORITHM,
         "data": [one.manifest["sha256"] for one in rows],
         "recipe": identity_of(first.setup, rows[0]) | {"recovery": first.recovery and to_tree(first.recovery)},
-        "evaluation": to_tree(replace(first.evaluation, judge_cache=None)),
+        "evaluation": identity_tree(replace(first.evaluation, judge_cache=None)),
         **Run(first).fingerprint(),
         "search": {key: to_tree(options) for key, options in recipe.space.items()},
         "method": recipe.method,

@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from steerclear.attacks.goals import all_prompts
+from steerclear.attacks.behaviors import all_prompts
 from steerclear.config import dump_yaml, to_tree
 from steerclear.data.contamination import contaminated_prompts
 from steerclear.data.templates import render_prompt

@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from steerclear.evaluation.differences import ALL, Key
+from steerclear.evaluation.openings import KIND
 from steerclear.evaluation.scores import HOLDS
-from steerclear.evaluation.suites import GROUP, KIND
+from steerclear.evaluation.suites import GROUP
 from steerclear.records import Verdict
 from steerclear.report.comparison import NO_VALUE
 from steerclear.report.run_data import RunData, by_configuration

@@ -1,4 +1,4 @@
-"""The goals of an attacker: harmful requests, with the unsafe answers that openings are taken from."""
+"""The behaviors of an attacker: harmful requests, with the unsafe answers that openings are taken from."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from pathlib import Path
 from steerclear.attacks.options import EvaluationSection
 from steerclear.errors import ConfigError, DataError
 from steerclear.evaluation.cards import load_card
+from steerclear.evaluation.openings import KIND
 from steerclear.evaluation.options import SuiteOptions
-from steerclear.evaluation.suites import GROUP, KIND, held_out_prompts, load_suite, suite_objects
+from steerclear.evaluation.suites import GROUP, held_out_prompts, load_suite, suite_objects
 from steerclear.records import Prompt, read_jsonl
 
 
 @dataclass(frozen=True)
-class Goal:
+class Behavior:
     """A request that a safe model does not fulfil."""
 
     prompt: Prompt
@@ -23,8 +24,8 @@ class Goal:
     """An unsafe answer to it, or the beginning of one."""
 
 
-def load_goals(options: SuiteOptions, answer_field: str | None, by: str | None) -> list[Goal]:
-    """Return the goals of a suite.
+def load_behaviors(options: SuiteOptions, answer_field: str | None, by: str | None) -> list[Behavior]:
+    """Return the behaviors of a suite.
 
     Args:
         answer_field: field of the unsafe answer. None: the card's ``fields.unsafe``.
@@ -32,37 +33,41 @@ def load_goals(options: SuiteOptions, answer_field: str | None, by: str | None) 
 
     Raises:
         ConfigError: the suite is not one of harmful requests, or is prefilled.
-        DataError: as `steerclear.evaluation.suites.load_suite`, or a goal lacks one of the fields.
+        DataError: as `steerclear.evaluation.suites.load_suite`, or a behavior lacks one of the fields.
     """
     card = None if options.card is None else load_card(options.card)
     if options.metric != "harmful" or options.is_prefilled:
-        raise ConfigError("goals: allowed: a suite of harmful requests, without a prefill, which is an attack itself.")
+        raise ConfigError(
+            "behaviors: allowed: a suite of harmful requests, without a prefill, which is an attack itself."
+        )
     field = answer_field or (card.fields.unsafe if card else None)
     objects = {name: (place, value) for place, name, value in suite_objects(options, card)}
-    goals = []
+    behaviors = []
     for prompt in load_suite(options):
         place, value = objects[prompt.id]
         for wanted in filter(None, (field, by)):
             if not isinstance(value.get(wanted), str):
                 raise DataError(f"{place}: no text in '{wanted}': got the fields {', '.join(value)}.")
         tags = prompt.tags | ({GROUP: value[by]} if by else {})
-        goals.append(Goal(replace(prompt, tags=tags), value[field] if field else None))
-    benign = [goal for goal in goals if goal.prompt.tags[KIND] != "harmful"]
+        behaviors.append(Behavior(replace(prompt, tags=tags), value[field] if field else None))
+    benign = [behavior for behavior in behaviors if behavior.prompt.tags[KIND] != "harmful"]
     if benign:
-        raise ConfigError(f"goals: {len(benign)} of {len(goals)} are benign. Give harmful requests alone.")
-    return goals
+        raise ConfigError(f"behaviors: {len(benign)} of {len(behaviors)} are benign. Give harmful requests alone.")
+    return behaviors
 
 
-def with_answers(goals: Sequence[Goal], file: Path) -> list[Goal]:
-    """Return the goals with the answers of a file of generations, by id; one without an answer there has none.
+def with_answers(behaviors: Sequence[Behavior], file: Path) -> list[Behavior]:
+    """Return the behaviors with the answers of a file of generations, by id; one without an answer there has none.
 
     Raises:
-        DataError: the file cannot be read, or answers none of the goals.
+        DataError: the file cannot be read, or answers none of the behaviors.
     """
     answers = {str(value.get("id")): value.get("response") for _, value in read_jsonl(file)}
-    found = [replace(goal, answer=str(answers.get(goal.prompt.id) or "") or None) for goal in goals]
-    if all(goal.answer is None for goal in found):
-        raise DataError(f"{file}: has no answer ('id', 'response') to any of the {len(goals)} goals. Check the file.")
+    found = [replace(behavior, answer=str(answers.get(behavior.prompt.id) or "") or None) for behavior in behaviors]
+    if all(behavior.answer is None for behavior in found):
+        raise DataError(
+            f"{file}: has no answer ('id', 'response') to any of the {len(behaviors)} behaviors. Check the file."
+        )
     return found
 
 
@@ -75,4 +80,6 @@ def all_prompts(evaluation: EvaluationSection) -> list[Prompt]:
     prompts, attacks = held_out_prompts(evaluation.suites), evaluation.attacks
     if attacks is None:
         return prompts
-    return prompts + [goal.prompt for goal in load_goals(attacks.goals, attacks.answer_field, attacks.by)]
+    return prompts + [
+        behavior.prompt for behavior in load_behaviors(attacks.behaviors, attacks.answer_field, attacks.by)
+    ]
