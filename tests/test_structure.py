@@ -21,7 +21,7 @@ from steerclear.recipe.harvest import HarvestRecipe
 from steerclear.recipe.sweep import SweepRecipe
 from steerclear.recipe.train import Recipe, load_tree, variants_of
 from steerclear.recipe.tune import TuneRecipe
-from steerclear.training.train import training_arguments
+from steerclear.training.defaults import training_arguments
 
 KINDS = {
     "train": Recipe,

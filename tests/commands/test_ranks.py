@@ -21,7 +21,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from steerclear.data.prepare import prepare_data
 from steerclear.evaluation.perplexity import perplexity
 from steerclear.recipe.train import load_recipe
-from steerclear.training.checkpoints import last_complete_checkpoint
+from steerclear.training.train import last_complete_checkpoint
 
 ACCELERATE = ("-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--main_process_port", "0")
 ENVIRONMENT = os.environ | {"HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}

@@ -14,7 +14,8 @@ import pytest
 from steerclear.attacks.behaviors import all_prompts
 from steerclear.data import examples_folder
 from steerclear.recipe.train import load_recipe, load_tree, variants_of
-from steerclear.training.train import train, training_arguments
+from steerclear.training.defaults import training_arguments
+from steerclear.training.train import train
 
 Command = Callable[..., tuple[int, str, str]]
 
@@ -73,10 +74,10 @@ def rates_of(folder: Path) -> dict[str, float]:
 def breaks_off(settings: dict[str, Any], as_arguments: Any) -> None:
     """Train until step 4, whose evaluation ends the process in the middle of it; the checkpoint of step 2 is there."""
 
-    def evaluate(_model: Any, _tokenizer: Any, _folder: Path, step: int) -> dict[str, Any]:
+    def evaluate(_model: Any, _tokenizer: Any, _folder: Path, step: int) -> dict[str, float]:
         if step == 4:
             raise RuntimeError("power cut")
-        return {"harmful_prompts": None, "benign_prompts": None}
+        return {}
 
     recipe = load_recipe(as_arguments(settings))
     with pytest.raises(RuntimeError, match="power cut"):

@@ -20,8 +20,7 @@ from steerclear.attacks.behaviors import all_prompts
 from steerclear.errors import SteerClearError, StorageError
 from steerclear.experiments.doctor import diagnose
 from steerclear.recipe.train import load_recipe
-from steerclear.training.checkpoints import last_complete_checkpoint
-from steerclear.training.train import train
+from steerclear.training.train import last_complete_checkpoint, train
 
 Arguments = Callable[[dict[str, Any]], list[str]]
 

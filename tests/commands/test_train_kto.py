@@ -82,8 +82,8 @@ def test_a_broken_off_training_continues_to_the_very_same_end(
 ) -> None:
     settings |= KTO | {"training.save_steps": 2, "evaluation.every_steps": 3}
 
-    def nothing(*_: Any) -> None:
-        pass
+    def nothing(*_: Any) -> dict[str, float]:
+        return {}
 
     def fails(*_: Any) -> None:
         raise RuntimeError("power cut")

@@ -18,7 +18,7 @@ from steerclear.experiments.published import published_table, published_tables
 from steerclear.records import Verdict, to_dict
 from steerclear.report.beside import BesideTable
 from steerclear.stats.rates import Estimate, Rate
-from steerclear.training.train import training_arguments
+from steerclear.training.defaults import training_arguments
 
 FOUR = ["llama-7b", "llama-13b", "mistral-7b", "llama-3.1-8b"]
 

@@ -11,7 +11,7 @@ from steerclear.errors import ConfigError
 from steerclear.generation.options import GenerationOptions
 from steerclear.records import Generation, Row, Verdict
 from steerclear.training.options import RecoveryOptions
-from steerclear.training.recovery_rows import own_answers, questions, recovery_rows, whole_sentences
+from steerclear.training.recovery import own_answers, questions, recovery_rows, whole_sentences
 
 
 def unsafe(name: str, completion: Any = " sneak in and take it .", **fields: Any) -> Row:

@@ -65,8 +65,8 @@ def test_the_user_is_told_what_was_seen_and_what_to_do() -> None:
     )
     decided = decide(seen, START, CollapseOptions(), last=False)
     assert explain(decided, START) == (
-        "guard, step 20: training is stopped, as 6 of 8 answers are degenerate (4 empty, 2 repetitive; before the first step 1 "
-        "were), such as 'no no no no' and the benign loss is 2.50 nats, 0.50 above its lowest so far. Kept are the weights of "
+        "collapse, step 20: training is stopped, as 6 of 8 answers are degenerate (4 empty, 2 repetitive; before the first step "
+        "1 were), such as 'no no no no' and the benign loss is 2.50 nats, 0.50 above its lowest so far. Kept are the weights of "
         "step 10. Set penalty_weight below 2, or push fewer tokens (avoid_tokens: first, a smaller avoid_first_k) or less far (a "
         "larger avoid_until, for objectives per token)."
     )

@@ -13,7 +13,8 @@ from peft import LoraConfig
 
 from steerclear import SteerClearTrainer
 from steerclear.errors import ConfigError, DataError
-from steerclear.training.kto import KtoBaselineConfig, KtoBaselineTrainer, kto_weights, other_completions
+from steerclear.training.arguments import KtoBaselineConfig
+from steerclear.training.kto import KtoBaselineTrainer, kto_weights, other_completions
 
 Rows = Callable[[int, int], Dataset]
 

@@ -21,7 +21,7 @@ from steerclear.generation.samples import asked_id
 from steerclear.records import Row
 from steerclear.training.arguments import SteerClearConfig
 from steerclear.training.options import RecoveryOptions
-from steerclear.training.recovery_rows import own_answers, questions, recovery_rows
+from steerclear.training.recovery import own_answers, questions, recovery_rows
 from steerclear.training.trainer import SteerClearTrainer
 
 TRAINED = ("q_proj", "v_proj")

@@ -16,7 +16,8 @@ from steerclear.recipe.sweep import KIND, CellPlan, LaunchOptions, SweepRecipe, 
 from steerclear.recipe.train import Recipe, check_kind, load_tree
 from steerclear.records import sha256_of, sha256_of_file, write_json, write_text
 from steerclear.store.runs import RECORD, model_fingerprint
-from steerclear.training.train import ALGORITHM, NO_EFFECT_ON_RESULTS, check_recipe
+from steerclear.training.defaults import NO_EFFECT_ON_RESULTS
+from steerclear.training.train import ALGORITHM, check_recipe
 
 
 @dataclass(frozen=True, kw_only=True)

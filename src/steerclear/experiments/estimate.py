@@ -27,8 +27,8 @@ from steerclear.report.comparison import NO_VALUE, duration
 from steerclear.sanitize import visible
 from steerclear.store.workers import shared_cores
 from steerclear.training.cost import micro_batch_seconds, peak_memory, sample_trainer
+from steerclear.training.defaults import NO_EFFECT_ON_RESULTS, training_arguments
 from steerclear.training.options import TrainingSetup
-from steerclear.training.train import NO_EFFECT_ON_RESULTS, training_arguments
 
 MICRO_BATCHES = 3
 """Micro-batches of which the mean time is taken."""

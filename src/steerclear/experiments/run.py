@@ -25,11 +25,11 @@ from steerclear.records import Prompt, write_text
 from steerclear.report.attacks import attacks_csv, attacks_markdown
 from steerclear.report.comparison import RunScores
 from steerclear.store.runs import RunFolder
+from steerclear.training.defaults import training_arguments
 from steerclear.training.evaluation_callback import EvalStep
 from steerclear.training.ranks import launched_processes
 from steerclear.training.recovery import check_recovery, train_phases
-from steerclear.training.trackers import log_final_scores, trackers_in
-from steerclear.training.train import training_arguments
+from steerclear.training.trackers import log_final_figures, trackers_in
 
 
 @dataclass(frozen=True)
@@ -212,7 +212,7 @@ class Run:
         folder = RunFolder(self.output)
         is_tracked = target.folder == folder.path and trackers_in(recipe.training.get("report_to"))
         if is_tracked and (step := folder.step()) is not None:
-            log_final_scores(training_arguments(recipe.setup), folder.path, step, headline(scores))
+            log_final_figures(training_arguments(recipe.setup), folder.path, step, headline(scores))
         return scores
 
     def evaluate_model(self, model: Model, judges: Judges, folder: Path, stage: Stage = lambda _: None) -> Scores:

@@ -27,8 +27,9 @@ from steerclear.recipe.tune import KIND, TuneRecipe
 from steerclear.records import Prompt, write_text
 from steerclear.store.runs import RunFolder
 from steerclear.store.workers import worker_number, workers
+from steerclear.training.defaults import training_arguments
 from steerclear.training.ranks import launched_processes
-from steerclear.training.train import check_training, identity_of, training_arguments
+from steerclear.training.train import check_training, identity_of
 
 ALGORITHM = 1
 """Raised when a change of this code changes what the same recipe finds."""

@@ -139,11 +139,11 @@ def _probing(recipe: TuneRecipe, probe: ProbeOptions, trained: Recipe, taken: Ta
             raise PrunedError(figures, step, value, f"step {step}: " + ", ".join(reasons))
 
     def at_step(model: Any, tokenizer: Any, folder: Path, step: int) -> Mapping[str, float]:
-        headline = evaluate_step(model, tokenizer, folder, step)
+        figures = evaluate_step(model, tokenizer, folder, step)
         for weights in ("adapter", "model"):  # of no use to anybody, and they add up over the trials
             shutil.rmtree(folder / weights, ignore_errors=True)
         look(folder, step)
-        return headline
+        return figures
 
     run = RunFolder(Path(trained.output))
     known = sorted(int(file.parent.name.removeprefix("step-")) for file in run.path.glob("along/step-*/scores.json"))

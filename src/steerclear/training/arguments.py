@@ -1,4 +1,4 @@
-"""`SteerClearConfig`: TRL's SFTConfig and what the avoidance term adds to it."""
+"""The trainers' arguments: TRL's SFTConfig and what the avoidance term adds to it, and TRL's KTOConfig as the baseline has it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from transformers.utils import is_torch_bf16_gpu_available
-from trl import SFTConfig
+from trl import KTOConfig, SFTConfig
 
 from steerclear.data.tokenization import AvoidTokens
 from steerclear.errors import ConfigError, one_of
@@ -18,6 +18,12 @@ from steerclear.losses.options import (
     GroundCost,
     LossOptions,
 )
+
+KTO = "kto"
+"""The objective's name."""
+
+TRAINED_OBJECTIVES = (*AVOIDANCE_OBJECTIVES, KTO)
+"""What ``training.objective`` of a recipe may be."""
 
 AVOID_UNTIL = 0.1
 """Where the push on a first token stops by default: docs/objectives.md has the measurements."""
@@ -174,7 +180,7 @@ class SteerClearConfig(SFTConfig):
             stops = self.avoid_tokens == "first" and self.objective not in SEQUENCE_OBJECTIVES
             self.avoid_until = AVOID_UNTIL if stops else 0.0
         _ = self.loss_options, self.avoided  # which refuse what does not go together
-        settle_device_defaults(self)
+        _settle_device_defaults(self)
         super().__post_init__()
 
     @property
@@ -208,7 +214,57 @@ class SteerClearConfig(SFTConfig):
         return AvoidTokens(choice=self.avoid_tokens, first_k=self.avoid_first_k, eos=self.avoid_eos)
 
 
-def settle_device_defaults(args: Any) -> None:
+@dataclass
+class KtoBaselineConfig(KTOConfig):
+    """Arguments of `KtoBaselineTrainer`: those of `trl.KTOConfig`, but for what the baseline settles, and the fields below."""
+
+    objective: str = field(default=KTO, metadata={"help": f"Only {KTO}."})
+    kto_beta: float = field(
+        default=0.1, metadata={"help": "β. The larger, the nearer the model stays to the base (TRL's name: beta)."}
+    )
+    desirable_weight: float | None = field(
+        default=None, metadata={"help": "λ_D, of benign rows. Default: from the numbers of rows, see kto_weights."}
+    )
+    undesirable_weight: float | None = field(
+        default=None, metadata={"help": "λ_U, of unsafe rows. Default: from the numbers of rows, see kto_weights."}
+    )
+    learning_rate: float = field(
+        default=1e-4, metadata={"help": "Initial learning rate, that of the other objectives."}
+    )
+    # What makes it this baseline, or what TRL's estimate of the KL needs, is nobody's choice.
+    beta: float = field(default=0.1, init=False)
+    loss_type: str = field(default="kto", init=False)
+    train_sampling_strategy: str = field(default="sequential", init=False)
+    sync_ref_model: bool = field(default=False, init=False)
+
+    def __post_init__(self) -> None:
+        problems = [one_of("objective", self.objective, (KTO,))] if self.objective != KTO else []
+        problems += [
+            f"{name}: got {value}, allowed: above 0."
+            for name, value in vars(self).items()
+            if name in ("kto_beta", "desirable_weight", "undesirable_weight") and value is not None and not value > 0
+        ]
+        if self.per_device_train_batch_size < 2:
+            problems.append(
+                f"per_device_train_batch_size: got {self.per_device_train_batch_size}, allowed with '{KTO}': 2 or more. "
+                "Its KL is estimated from the other rows of a micro-batch, whatever gradient_accumulation_steps is."
+            )
+        if problems:
+            raise ConfigError("\n".join(problems))
+        self.beta = self.kto_beta
+        _settle_device_defaults(self)
+        super().__post_init__()
+
+    @property
+    def trains_on_unsafe(self) -> bool:
+        """Whether unsafe rows are trained on: always, as the undesirable ones."""
+        return True
+
+
+Arguments = SteerClearConfig | KtoBaselineConfig
+
+
+def _settle_device_defaults(args: Any) -> None:
     """Settle what TRL's arguments leave open, before their own ``__post_init__``, which would choose otherwise or warn."""
     if args.bf16 is None:
         # TRL's own default is an error on a CPU, and slow where bfloat16 is emulated.

@@ -13,9 +13,10 @@ from typing import Any
 import torch
 
 from steerclear.data.prepare import PreparedData
+from steerclear.training.defaults import training_arguments
 from steerclear.training.options import TrainingSetup
 from steerclear.training.sampler import UNSAFE
-from steerclear.training.train import Trainer, make_trainer, training_arguments
+from steerclear.training.train import Trainer, make_trainer
 
 ROWS_LOOKED_AT = 64
 

@@ -11,11 +11,10 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from steerclear.errors import Log, SteerClearError
 from steerclear.store.runs import RunFolder, save_weights
+from steerclear.training.trackers import TrackerLogger
 
 EvalStep = Callable[[Any, Any, Path, int], Mapping[str, float]]
-"""Evaluates a model with its tokenizer into a folder at a step, and returns the figures that trackers draw."""
-Tell = Callable[[Mapping[str, float], int], None]
-"""Tells the figures of a step."""
+"""Evaluates a model with its tokenizer into a folder at a step, and returns its figures, as trackers draw them."""
 
 
 class EvalCallback(TrainerCallback):
@@ -29,17 +28,19 @@ class EvalCallback(TrainerCallback):
         run: the run's folder; step n lands in ``along/step-n``.
         evaluate: evaluates the live model, its adapter unmerged, with its tokenizer, into a folder at a step.
         tokenizer: the model's.
-        tell: told the figures of each step.
+        trackers: where the figures of each step are logged.
     """
 
-    def __init__(self, every: int, run: RunFolder, evaluate: EvalStep, tokenizer: Any, log: Log, tell: Tell) -> None:
+    def __init__(
+        self, every: int, run: RunFolder, evaluate: EvalStep, tokenizer: Any, log: Log, trackers: TrackerLogger
+    ) -> None:
         self._every, self._run, self._evaluate, self._tokenizer = every, run, evaluate, tokenizer
-        self._log, self._tell = log, tell
+        self._log, self._trackers = log, trackers
 
     def on_step_end(
         self, _args: TrainingArguments, state: TrainerState, _control: TrainerControl, model: Any = None, **_: Any
     ) -> None:
-        """Evaluate where the step is due and not evaluated yet; a failed evaluation is told and left out."""
+        """Evaluate where the step is due and not evaluated yet; a failed evaluation is reported and left out."""
         step = state.global_step
         folder = self._run.along(step)
         if step % self._every or step >= state.max_steps:
@@ -53,7 +54,7 @@ class EvalCallback(TrainerCallback):
             with torch.random.fork_rng(), torch.no_grad():
                 model.eval()
                 save_weights(model, self._tokenizer, folder)
-                self._tell(self._evaluate(model, self._tokenizer, folder, step), step)
+                self._trackers.log(self._evaluate(model, self._tokenizer, folder, step), step)
         except SteerClearError as error:
             # A judge out of reach must not cost the training; the step's weights are there to be evaluated again.
             self._log(f"step {step} is not evaluated: {error}")

@@ -2,7 +2,7 @@
 
 `add_objective_head` patches ``forward`` as TRL's ``add_fused_lm_head`` does: with ``signed_labels`` the backbone runs once and
 the head on the scored positions only; without, the forward is the one that was there before. Where the loss compares with the
-frozen base model, the backbone runs once more, without gradient, first.
+frozen base model, the backbone runs once more, without gradient, first: it is the model itself, its adapter off.
 
 Shape suffixes: B rows, T positions, N scored tokens, D hidden width, V vocabulary, E embedding width.
 """
@@ -11,23 +11,28 @@ from __future__ import annotations
 
 import functools
 import types
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+from peft import PeftModel
 from torch import Tensor
 from torch.distributed.tensor import DTensor
 from transformers.utils import ModelOutput
 from trl.trainer.utils import maybe_gather_lm_head_ctx
 
 from steerclear.data import signed_labels
-from steerclear.errors import ModelError
+from steerclear.errors import ConfigError, ModelError
 from steerclear.losses.anchor import anchor_loss
 from steerclear.losses.objective import LossOutput, log_probability, objective_loss
 from steerclear.losses.options import REFERENCE_OBJECTIVES, LossOptions
 from steerclear.losses.vocabulary import OutputHead
 from steerclear.training import packed_attention
-from steerclear.training.frozen_base import AdapterSwitch, as_base
+
+AdapterSwitch = Callable[[], AbstractContextManager[Any]]
+"""Gives a context in which the adapter is off."""
 
 
 @dataclass
@@ -104,7 +109,7 @@ def add_objective_head(
         model: the causal language model itself, not its PEFT wrapper.
         avoidance: the avoidance objective; its implementation is that of all terms.
         anchored: whether to compute the divergence from the frozen base model.
-        without_adapter: see `frozen_base.adapter_switch`; ``anchored`` and the `REFERENCE_OBJECTIVES` need it.
+        without_adapter: see `adapter_switch`; ``anchored`` and the `REFERENCE_OBJECTIVES` need it.
     """
     plain_forward = model.forward
 
@@ -187,3 +192,45 @@ def _all_terms(
         unsafe_tokens=unsafe.tokens,
         anchor_total=anchor,
     )
+
+
+def adapter_switch(model: Any, wanted_by: str | None) -> AdapterSwitch | None:
+    """Return what switches the adapter of a PEFT model off, or None where nobody wants it.
+
+    Args:
+        wanted_by: the argument that needs it, named in errors.
+
+    Raises:
+        ConfigError: all weights train, so that no base is left; or the adapter trains the base's own biases.
+    """
+    if wanted_by is None:
+        return None
+    if not isinstance(model, PeftModel):
+        raise ConfigError(
+            f"{wanted_by}: compares with the frozen base model, which is the model with its adapter switched off, but here "
+            "all weights train. Train an adapter (peft_config; in a recipe: lora), or choose another objective (simnpo needs no "
+            "base) and anchor_weight=0."
+        )
+    changed = [name for name, config in model.peft_config.items() if getattr(config, "bias", "none") != "none"]
+    if changed:
+        raise ConfigError(
+            f"{wanted_by}: compares with the frozen base model, but adapter '{changed[0]}' trains biases of the base itself, "
+            "which cannot be switched off. Set bias='none' in its configuration."
+        )
+    switch: AdapterSwitch = model.disable_adapter
+    return switch
+
+
+@contextmanager
+def as_base(model: Any, without_adapter: AdapterSwitch) -> Iterator[None]:
+    """Make ``model`` its frozen base for a while: adapter off, no dropout, no gradient.
+
+    Enter it before the forward pass that trains, not after: PEFT's switch also turns the adapter's requires_grad off and on.
+    """
+    training = model.training
+    model.eval()
+    try:
+        with torch.no_grad(), without_adapter():
+            yield
+    finally:
+        model.train(training)

@@ -3,78 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from datasets import Dataset
 from torch import Tensor
-from trl import KTOConfig, KTOTrainer
+from trl import KTOTrainer
 
 from steerclear.data.signed_labels import IGNORED, is_avoided
 from steerclear.data.tokenization import AvoidTokens
-from steerclear.errors import ConfigError, DataError, one_of
-from steerclear.losses.options import AVOIDANCE_OBJECTIVES
-from steerclear.training.arguments import settle_device_defaults
+from steerclear.errors import ConfigError, DataError
+from steerclear.training.arguments import KTO, KtoBaselineConfig
+from steerclear.training.ranks import sum_over_ranks
 from steerclear.training.rows import fill_batches, tokenize_rows
 from steerclear.training.sampler import BENIGN, UNSAFE
-from steerclear.training.trainer import sum_over_ranks
-
-KTO = "kto"
-"""The objective's name."""
-
-TRAINED_OBJECTIVES = (*AVOIDANCE_OBJECTIVES, KTO)
-"""What ``training.objective`` of a recipe may be."""
 
 ADVISED_RATIO = (1.0, 4 / 3)
 """Of λ_D n_D / (λ_U n_U): KTO's paper, Eq. 8."""
-
-
-@dataclass
-class KtoBaselineConfig(KTOConfig):
-    """Arguments of `KtoBaselineTrainer`: those of `trl.KTOConfig`, but for what the baseline settles, and the fields below."""
-
-    objective: str = field(default=KTO, metadata={"help": f"Only {KTO}."})
-    kto_beta: float = field(
-        default=0.1, metadata={"help": "β. The larger, the nearer the model stays to the base (TRL's name: beta)."}
-    )
-    desirable_weight: float | None = field(
-        default=None, metadata={"help": "λ_D, of benign rows. Default: from the numbers of rows, see kto_weights."}
-    )
-    undesirable_weight: float | None = field(
-        default=None, metadata={"help": "λ_U, of unsafe rows. Default: from the numbers of rows, see kto_weights."}
-    )
-    learning_rate: float = field(
-        default=1e-4, metadata={"help": "Initial learning rate, that of the other objectives."}
-    )
-    # What makes it this baseline, or what TRL's estimate of the KL needs, is nobody's choice.
-    beta: float = field(default=0.1, init=False)
-    loss_type: str = field(default="kto", init=False)
-    train_sampling_strategy: str = field(default="sequential", init=False)
-    sync_ref_model: bool = field(default=False, init=False)
-
-    def __post_init__(self) -> None:
-        problems = [one_of("objective", self.objective, (KTO,))] if self.objective != KTO else []
-        problems += [
-            f"{name}: got {value}, allowed: above 0."
-            for name, value in vars(self).items()
-            if name in ("kto_beta", "desirable_weight", "undesirable_weight") and value is not None and not value > 0
-        ]
-        if self.per_device_train_batch_size < 2:
-            problems.append(
-                f"per_device_train_batch_size: got {self.per_device_train_batch_size}, allowed with '{KTO}': 2 or more. "
-                "Its KL is estimated from the other rows of a micro-batch, whatever gradient_accumulation_steps is."
-            )
-        if problems:
-            raise ConfigError("\n".join(problems))
-        self.beta = self.kto_beta
-        settle_device_defaults(self)
-        super().__post_init__()
-
-    @property
-    def trains_on_unsafe(self) -> bool:
-        """Whether unsafe rows are trained on: always, as the undesirable ones."""
-        return True
 
 
 @dataclass(frozen=True)

@@ -60,6 +60,14 @@ def by_first(action: Callable[[], Result]) -> Result:
     return result
 
 
+def sum_over_ranks(trainer: Any, value: Any) -> float:
+    """Return the sum of a figure over a trainer's processes, in float64."""
+    import torch
+
+    own = torch.as_tensor(value, dtype=torch.float64, device=trainer.args.device)
+    return float(trainer.accelerator.reduce(own, reduction="sum"))
+
+
 def part_ways() -> bool:
     """Disconnect the ranks once all are here. True in rank 0, which goes on as a process that was started alone."""
     if launched_processes() == 1:

@@ -1,7 +1,7 @@
 """Runs in the trackers that people have, through transformers' own callbacks: TensorBoard, MLflow, Weights & Biases.
 
 A run is one entry of a tracker, however often it is killed and continued; which one, is kept in the run's folder. Loss terms come
-from the trainer's log, rates of evaluations are told from here. Prompts and answers are told to none of them.
+from the trainer's log, rates of evaluations from here. Prompts and answers go to none of them.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ TRACKERS: dict[str, tuple[Callable[[], bool], str]] = {
 """Name -> whether it can be used, and what to install for it."""
 
 ENTRIES = "trackers.json"
-"""File in a run's folder: the ids of its entries, and the hash of the scores that they were told."""
+"""File in a run's folder: the ids of its entries, and the hash of the last figures that were logged there."""
 
 
 def trackers_in(report_to: Any) -> list[Any]:
@@ -139,7 +139,7 @@ class KeepMlflowRun(TrainerCallback):
 
 
 class TrackerLogger:
-    """Tells scores to a trainer's trackers, apart from its log and its state, which stay as they are without.
+    """Logs an evaluation's figures in a trainer's trackers, apart from its log and its state, which stay as they are without.
 
     Args:
         callbacks: those of the trackers.
@@ -151,35 +151,33 @@ class TrackerLogger:
 
     @classmethod
     def of(cls, trainer: Any) -> TrackerLogger:
-        """Return what tells a trainer's own trackers."""
+        """Return what logs in a trainer's own trackers."""
         kinds = tuple(get_reporting_integration_callbacks(trainer.args.report_to))
         return cls([own for own in trainer.callback_handler.callbacks if isinstance(own, kinds)], trainer.args)
 
-    def tell(self, headline: Mapping[str, float], step: int) -> None:
-        """Tell the figures of an evaluation of the weights of a step."""
-        if not self._callbacks:
-            return
-        figures = {f"eval_{name}": value for name, value in headline.items()}
+    def log(self, figures: Mapping[str, float], step: int) -> None:
+        """Log the figures of an evaluation of the weights of a step."""
+        logs = {f"eval_{name}": value for name, value in figures.items()}
         for callback in self._callbacks:
-            callback.on_log(self._arguments, TrainerState(global_step=step), TrainerControl(), logs=dict(figures))
+            callback.on_log(self._arguments, TrainerState(global_step=step), TrainerControl(), logs=dict(logs))
 
 
-def log_final_scores(arguments: TrainingArguments, folder: Path, step: int, headline: Mapping[str, float]) -> None:
-    """Tell the trackers of a trained run how its final weights were scored, once for the same scores.
+def log_final_figures(arguments: TrainingArguments, folder: Path, step: int, figures: Mapping[str, float]) -> None:
+    """Log in the trackers of a trained run how its final weights were evaluated, once for the same figures.
 
     Args:
         arguments: the trainer's; ``report_to`` names the trackers.
         folder: the run's.
         step: that the weights are of.
-        headline: the figures of their evaluation.
+        figures: of their evaluation.
     """
-    told = sha256_of([headline, step])
-    if not arguments.report_to or _entries(folder).get("scores") == told:
+    logged = sha256_of([figures, step])
+    if not arguments.report_to or _entries(folder).get("scores") == logged:
         return
     with tracked(arguments, folder):
         callbacks = [callback() for callback in get_reporting_integration_callbacks(arguments.report_to)]
-        TrackerLogger(callbacks, arguments).tell(headline, step)
-    _keep(folder, scores=told)
+        TrackerLogger(callbacks, arguments).log(figures, step)
+    _keep(folder, scores=logged)
 
 
 def _entries(folder: Path) -> dict[str, str]:

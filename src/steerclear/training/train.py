@@ -5,11 +5,11 @@ Under a launcher every rank comes through here; `steerclear.training.ranks` says
 
 from __future__ import annotations
 
-import dataclasses
 import errno
 import json
 import math
 import shutil
+import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,55 +19,32 @@ import torch
 from datasets import Dataset
 from peft import LoraConfig
 
-from steerclear.config import dump_yaml, raise_all, to_tree
+from steerclear.config import dump_yaml, to_tree
 from steerclear.data.prepare import PreparedData, prepare_data
 from steerclear.data.templates import render_row
-from steerclear.errors import ConfigError, Log, StorageError, did_you_mean, one_of
+from steerclear.errors import ConfigError, Log, StorageError
 from steerclear.generation.weights import DTYPES, load_base, load_tokenizer
 from steerclear.records import Prompt, Row, write_text
 from steerclear.store.runs import RunFolder, model_fingerprint, save_weights
-from steerclear.training.arguments import SteerClearConfig
-from steerclear.training.checkpoints import last_complete_checkpoint
-from steerclear.training.collapse_callback import CollapseCallback, check_alone, check_guard, check_penalty
+from steerclear.training.arguments import KTO, Arguments, KtoBaselineConfig
+from steerclear.training.collapse import CollapseCallback
+from steerclear.training.defaults import (
+    NO_EFFECT_ON_RESULTS,
+    OWN_DEFAULTS,
+    PAPER_DEFAULTS,
+    own_arguments,
+    training_arguments,
+)
 from steerclear.training.evaluation_callback import EvalCallback, EvalStep
-from steerclear.training.kto import KTO, TRAINED_OBJECTIVES, KtoBaselineConfig, KtoBaselineTrainer
+from steerclear.training.kto import KtoBaselineTrainer
 from steerclear.training.options import TrainingSetup
 from steerclear.training.ranks import by_first, launched_processes
-from steerclear.training.trackers import KeepMlflowRun, TrackerLogger, tracked, tracker_problems, trackers_in
+from steerclear.training.trackers import KeepMlflowRun, TrackerLogger, tracked
 from steerclear.training.trainer import SteerClearTrainer
 
 ALGORITHM = 2
 """Raised when a change of this code changes what the same recipe trains."""
 
-PAPER_DEFAULTS: dict[str, Any] = {
-    "num_train_epochs": 3,
-    "per_device_train_batch_size": 3,
-    "gradient_accumulation_steps": 32,
-    "max_length": 512,
-}
-"""The paper's batch of 96 = 3 x 32 and its epochs; what else it sets is the default of `SteerClearConfig`."""
-
-OWN_DEFAULTS: dict[str, Any] = {
-    "gradient_checkpointing": False,
-    # Every step reaches every weight that trains: a term without rows is a zero in the graph.
-    "ddp_find_unused_parameters": False,
-    "report_to": "none",
-    "save_strategy": "steps",
-    "save_steps": 50,
-    "save_total_limit": 2,
-    "logging_steps": 10,
-    "eval_strategy": "steps",
-    "eval_steps": 50,
-}
-
-NO_EFFECT_ON_RESULTS = (
-    "output_dir", "report_to", "save_strategy", "save_steps", "save_total_limit", "logging_steps", "eval_strategy",
-    "eval_steps", "per_device_eval_batch_size", "disable_tqdm", "dataloader_num_workers", "use_cpu", "run_name",
-    "gradient_checkpointing", "ddp_find_unused_parameters",
-)  # fmt: skip
-"""Arguments that may change between a killed run and its continuation."""
-
-Arguments = SteerClearConfig | KtoBaselineConfig
 Trainer = SteerClearTrainer | KtoBaselineTrainer
 
 
@@ -142,8 +119,8 @@ def check_training(setup: TrainingSetup, prompts: Sequence[Prompt]) -> tuple[Pre
     """
     arguments = check_recipe(setup)
     prepared = prepare_data(setup.data, prompts)
-    if setup.collapse is not None:
-        check_guard(prepared)
+    if setup.collapse is not None and not prepared.heldout:
+        raise ConfigError("collapse: got no held-out benign rows to measure on. Set data.heldout_count to 1 or more.")
     return prepared, arguments
 
 
@@ -159,22 +136,24 @@ def check_recipe(setup: TrainingSetup) -> Arguments:
         raise ConfigError(
             "model.adapter: is evaluated, not trained further. Merge it into its base first, or leave it out."
         )
-    if setup.collapse is not None:
-        check_alone()
-    arguments = training_arguments(setup)
-    if setup.collapse is not None:
-        check_penalty(arguments)
-    _check_ranks(arguments)
-    return arguments
-
-
-def _check_ranks(arguments: Arguments) -> None:
-    """Refuse processes that a launcher started and that would each train alone, into the same folder."""
-    if arguments.world_size != launched_processes():
+    processes = launched_processes()
+    if setup.collapse is not None and processes > 1:
         raise ConfigError(
-            f"training: {launched_processes()} processes were launched, but no GPUs are found that they could share. To train "
-            "on processors set training.use_cpu to true; or launch none."
+            f"collapse: probing while training works in one process, and there are {processes}. Set collapse to null, or train "
+            "in one process."
         )
+    arguments = training_arguments(setup)
+    if setup.collapse is not None and isinstance(arguments, KtoBaselineConfig):
+        raise ConfigError(
+            f"collapse: got objective '{KTO}', which it cannot watch. Set collapse to null, and evaluation.every_steps instead."
+        )
+    if arguments.world_size != processes:
+        # Each would train alone, into the same folder.
+        raise ConfigError(
+            f"training: {processes} processes were launched, but no GPUs are found that they could share. To train on processors "
+            "set training.use_cpu to true; or launch none."
+        )
+    return arguments
 
 
 def _describe(run: RunFolder, manifest: dict[str, Any], arguments: Arguments) -> None:
@@ -209,88 +188,14 @@ def _watch(
         guard = CollapseCallback(setup.collapse, prepared, trainer, run, setup.data.template, log)
         trainer.add_callback(guard)
     if eval_step is not None and every_steps:
-        tokenizer, tell = trainer.processing_class, TrackerLogger.of(trainer).tell
-        trainer.add_callback(EvalCallback(every_steps, run, eval_step, tokenizer, log, tell))
+        tokenizer, trackers = trainer.processing_class, TrackerLogger.of(trainer)
+        trainer.add_callback(EvalCallback(every_steps, run, eval_step, tokenizer, log, trackers))
     return guard
-
-
-def training_arguments(setup: TrainingSetup) -> Arguments:
-    """Return the trainer's arguments: the recipe's over the paper's and this command's defaults.
-
-    Raises:
-        ConfigError: an unknown key, one of another objective's trainer, or values that the arguments' class refuses.
-    """
-    own, config = _own_training(setup), _config_class(setup)
-    fields = _settable(config)
-    problems = _wrong_keys(setup, own, fields)
-    raise_all(problems)
-    given = {key: _as_number(key, value, fields[key].type, problems) for key, value in own.items()}
-    raise_all(problems)
-    if not setup.data.heldout_count:
-        given.setdefault("eval_strategy", "no")
-    values = PAPER_DEFAULTS | OWN_DEFAULTS | given | {"output_dir": str(RunFolder(setup.output).checkpoints)}
-    values["report_to"] = trackers_in(values["report_to"])
-    raise_all(tracker_problems(values["report_to"]))
-    if values["report_to"]:
-        values.setdefault("run_name", setup.output.resolve().name)
-    if not torch.cuda.is_available():
-        values.setdefault("dataloader_pin_memory", False)
-    try:
-        return config(**values)
-    except ConfigError as error:
-        raise ConfigError("\n".join(f"training.{line}" for line in str(error).splitlines())) from error
-    except (TypeError, ValueError) as error:
-        raise ConfigError(f"training: {error}") from error
-
-
-def _config_class(setup: TrainingSetup) -> type[Arguments]:
-    """Return the class of the trainer's arguments, which the objective decides."""
-    return KtoBaselineConfig if setup.arguments.get("objective") == KTO else SteerClearConfig
-
-
-def _settable(*configs: type[Arguments]) -> dict[str, dataclasses.Field[Any]]:
-    return {f.name: f for config in configs for f in dataclasses.fields(config) if f.init}
-
-
-def _own_training(setup: TrainingSetup) -> dict[str, Any]:
-    """Return the recipe's arguments without those that only another objective's trainer has and that are null: taken back."""
-    taken_back = _settable(SteerClearConfig, KtoBaselineConfig).keys() - _settable(_config_class(setup)).keys()
-    return {key: value for key, value in setup.arguments.items() if value is not None or key not in taken_back}
-
-
-def _wrong_keys(setup: TrainingSetup, own: dict[str, Any], fields: dict[str, Any]) -> list[str]:
-    """Return what is wrong with the objective's name and the names of the arguments, none of which may pass unheard."""
-    objective = setup.arguments.get("objective", SteerClearConfig.objective)
-    if objective not in TRAINED_OBJECTIVES:
-        return [one_of("training.objective", objective, TRAINED_OBJECTIVES)]
-    of_any = _settable(SteerClearConfig, KtoBaselineConfig)
-    problems = [
-        f"training.{key}: got {value!r} with objective '{objective}', which has no such argument. Leave it out; where a recipe "
-        "sets it for all variants, null takes it back."
-        if key in of_any
-        else f"training.{key}: unknown key.{did_you_mean(key, fields)}"
-        for key, value in own.items()
-        if key not in fields
-    ]
-    if "output_dir" in own:
-        problems.append("training.output_dir: is set by the recipe's output.")
-    return problems
-
-
-def _as_number(key: str, value: Any, hint: object, problems: list[str]) -> Any:
-    """Turn text into a number where one is wanted: YAML 1.1 reads 1e-4 as text."""
-    if not isinstance(value, str) or str(getattr(hint, "__name__", hint)) not in ("int", "float"):
-        return value
-    try:
-        return float(value)
-    except ValueError:
-        problems.append(f"training.{key}: got {value!r}, expected a number.")
-        return None
 
 
 def identity_of(setup: TrainingSetup, prepared: PreparedData) -> dict[str, Any]:
     """Return what the trained weights depend on, each part as a hash or plain values."""
-    training = PAPER_DEFAULTS | OWN_DEFAULTS | _own_training(setup)
+    training = PAPER_DEFAULTS | OWN_DEFAULTS | own_arguments(setup)
     return {
         "algorithm": ALGORITHM,
         "model": model_fingerprint(setup.model.path),
@@ -365,3 +270,22 @@ def _full_disk_explained(folder: Path) -> Iterator[None]:
             f"{folder}: the disk is full. Earlier checkpoints are kept; free some space, then run the same command again to "
             "continue."
         ) from error
+
+
+def last_complete_checkpoint(folder: Path, processes: int = 1) -> Path | None:
+    """Return the newest checkpoint that was written to its end, by all the processes of the training.
+
+    The trainer's state is the last file that the first process writes. Each of several writes the state of its own random
+    numbers (as a zip file, whose end is written last), and none waits for the others.
+    """
+    found = sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]), reverse=True)
+    return next((path for path in found if _is_complete(path, processes)), None)
+
+
+def _is_complete(checkpoint: Path, processes: int) -> bool:
+    try:
+        json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
+    except (OSError, json.JSONDecodeError):
+        return False
+    own = [checkpoint / f"rng_state_{rank}.pth" for rank in range(processes)] if processes > 1 else []
+    return all(file.is_file() and zipfile.is_zipfile(file) for file in own)

@@ -16,9 +16,9 @@ from steerclear.errors import ConfigError, DataError
 from steerclear.losses.formulas import decay_weights
 from steerclear.losses.options import SEQUENCE_OBJECTIVES
 from steerclear.training.arguments import SteerClearConfig
-from steerclear.training.frozen_base import adapter_switch
-from steerclear.training.head import add_objective_head, sequence_index
+from steerclear.training.head import adapter_switch, add_objective_head, sequence_index
 from steerclear.training.packed_attention import use_packed_attention
+from steerclear.training.ranks import sum_over_ranks
 from steerclear.training.rows import fill_batches, tokenize_rows
 from steerclear.training.sampler import ADDED, BENIGN, UNSAFE, StratifiedSampler
 
@@ -238,12 +238,6 @@ class SteerClearTrainer(SFTTrainer):
             if mode == "train" and self.state.epoch is not None:
                 logs["unsafe_row_repeats"] = self.state.epoch * self._passes[UNSAFE]
         super().log(logs, start_time)
-
-
-def sum_over_ranks(trainer: Any, value: Tensor | float) -> float:
-    """Return the sum of a figure over a trainer's processes, in float64."""
-    own = torch.as_tensor(value, dtype=torch.float64, device=trainer.args.device)
-    return float(trainer.accelerator.reduce(own, reduction="sum"))
 
 
 def _with_parts(dataset: Dataset) -> Dataset:
