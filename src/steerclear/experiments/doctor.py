@@ -14,9 +14,10 @@ from steerclear.data.prepare import PreparedData
 from steerclear.data.signed_labels import IGNORED, decode
 from steerclear.errors import Log, SteerClearError
 from steerclear.experiments.run import Run
-from steerclear.recipe.train import Recipe, load_recipe
+from steerclear.recipe.train import load_recipe
 from steerclear.store.runs import versions
 from steerclear.training.cost import heaviest_rows, micro_batch_seconds, peak_memory, sample_trainer
+from steerclear.training.options import TrainingSetup
 from steerclear.training.train import Trainer, check_training
 
 
@@ -30,45 +31,42 @@ def diagnose(arguments: Sequence[str], log: Log) -> bool:
     if not arguments:
         return True
     try:
-        recipe = load_recipe(arguments)
-        prepared = _check_data(recipe, log)
+        run = Run(load_recipe(arguments))
+        prepared = _check_data(run, log)
         with tempfile.TemporaryDirectory() as scratch:
-            return _check_training(recipe, prepared, scratch, log)
+            return _check_training(run.recipe.setup, prepared, scratch, log)
     except SteerClearError as error:
         for line in str(error).splitlines():
             log(f"FAIL  {line}")
         return False
 
 
-def _check_data(recipe: Recipe, log: Log) -> PreparedData:
-    run = Run(recipe)
-    prompts = run.prompts
+def _check_data(run: Run, log: Log) -> PreparedData:
+    prompts, judge = run.prompts, run.recipe.evaluation.judge
     run.check_recovery()
-    prepared, _ = check_training(recipe.setup, prompts)
+    prepared, _ = check_training(run.recipe.setup, prompts)
     for message in prepared.messages:
         log(f"note  {message}")
     log(
         f"ok    data: {len(prepared.benign)} benign, {len(prepared.added)} added, {len(prepared.unsafe)} unsafe, "
-        f"{len(prepared.heldout)} held out; "
-        f"{len(prompts)} evaluation prompts, none of them among the rows"
+        f"{len(prepared.heldout)} held out; {len(prompts)} evaluation prompts, none of them among the rows"
     )
-    judge = recipe.evaluation.judge
-    if prompts and judge.classifier is None:
-        log("note  no harm judge (evaluation.judge.classifier): every answer will be unscored")
+    if prompts and not judge.kinds():
+        log("note  no harm judge (evaluation.judge): every answer will be unscored")
     elif judge.classifier and not any(path and Path(path).is_file() for path in (judge.classifier, judge.fit_on)):
         raise SteerClearError(f"evaluation.judge: neither {judge.classifier} nor fit_on ({judge.fit_on}) is a file.")
     return prepared
 
 
-def _check_training(recipe: Recipe, prepared: PreparedData, scratch: str, log: Log) -> bool:
-    trainer = sample_trainer(recipe.setup, prepared, scratch)
+def _check_training(setup: TrainingSetup, prepared: PreparedData, scratch: str, log: Log) -> bool:
+    trainer = sample_trainer(setup, prepared, scratch)
     trained = [p for p in trainer.model.parameters() if p.requires_grad]
     total = sum(p.numel() for p in trainer.model.parameters())
     log(f"ok    model: {total:,} weights, {sum(p.numel() for p in trained):,} of them trained")
     good = _check_end_token(trainer, log)
     seconds = micro_batch_seconds(trainer, heaviest_rows(trainer))
     good &= _check_gradients(trainer, log)
-    _say_cost(trainer, prepared, seconds, log)
+    _report_cost(trainer, prepared, seconds, log)
     return good
 
 
@@ -78,9 +76,8 @@ def _check_end_token(trainer: Trainer, log: Log) -> bool:
     labels = [next(y for y in reversed(row["labels"]) if y != IGNORED) for row in trainer.train_dataset]
     kinds = decode(torch.tensor(labels))
     imitated = kinds.targets[kinds.imitate].tolist()
-    ended = sum(
-        y in ends or not tokenizer.decode([y]).strip() for y in imitated
-    )  # a chat template may end a turn with a line break
+    # A chat template may end a turn with a line break.
+    ended = sum(y in ends or not tokenizer.decode([y]).strip() for y in imitated)
     share = ended / max(1, len(imitated))
     example = tokenizer.decode(trainer.train_dataset[0]["input_ids"])
     log(f"note  a row as the model sees it: {example[:60]!r} ... {example[-30:]!r}")
@@ -108,7 +105,7 @@ def _check_gradients(trainer: Trainer, log: Log) -> bool:
     return True
 
 
-def _say_cost(trainer: Trainer, prepared: PreparedData, seconds: float, log: Log) -> None:
+def _report_cost(trainer: Trainer, prepared: PreparedData, seconds: float, log: Log) -> None:
     args = trainer.args
     rows = len(prepared.benign) + len(prepared.added) + len(prepared.unsafe)
     micro_batches = rows * args.num_train_epochs / args.per_device_train_batch_size

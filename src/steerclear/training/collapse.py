@@ -148,7 +148,7 @@ class CollapseCallback(TrainerCallback):
     """Probes the live model every so many steps, without a trace on the training; `decide` says what follows.
 
     A probe is on disk before any checkpoint of its step or a later one, and none is written of a step that stops, so a killed
-    training comes back with what its guard knew.
+    training comes back with what was seen of it.
 
     Args:
         trainer: the one that is watched.
@@ -332,7 +332,7 @@ class CollapseCallback(TrainerCallback):
             load_trained(model, self._weights(last_passed(self._probes)))
 
     def summary(self) -> dict[str, Any]:
-        """Return what the run's record says of the guard: how it ended, λ at the end, whose step's weights, all probes."""
+        """Return what the run's record says of the watch: how it ended, λ at the end, whose step's weights, all probes."""
         return {
             "ended": self._probes[-1].action,
             "kept_step": last_passed(self._probes),

@@ -17,7 +17,7 @@ from steerclear.errors import ConfigError, DataError
 from steerclear.training.arguments import KTO, KtoBaselineConfig
 from steerclear.training.ranks import sum_over_ranks
 from steerclear.training.rows import fill_batches, tokenize_rows
-from steerclear.training.sampler import BENIGN, UNSAFE
+from steerclear.training.sampler import BENIGN, UNSAFE, rows_per_step, seed_of_rows
 
 ADVISED_RATIO = (1.0, 4 / 3)
 """Of λ_D n_D / (λ_U n_U): KTO's paper, Eq. 8."""
@@ -117,12 +117,7 @@ class KtoBaselineTrainer(KTOTrainer):
                 f"{dataset_name}: has rows with a weight of their own; objective '{KTO}' has only one per kind."
             )
         tokenized, self.tokens_cut[dataset_name] = tokenize_rows(
-            dataset,
-            processing_class,
-            AvoidTokens(whole=True),
-            args.max_length,
-            dataset_name,
-            num_proc=args.dataset_num_proc,
+            dataset, processing_class, AvoidTokens(whole=True), args, dataset_name
         )
         rows = tokenized.map(_as_pair, remove_columns="added", desc=f"Splitting {dataset_name} dataset")
         if dataset_name != "train":
@@ -132,17 +127,15 @@ class KtoBaselineTrainer(KTOTrainer):
             raise ConfigError(
                 f"objective: '{KTO}' needs desirable and undesirable rows, got {len(rows) - unsafe} benign and {unsafe} unsafe."
             )
-        seed = args.seed if args.data_seed is None else args.data_seed
-        rows = rows.select(np.random.default_rng(seed).permutation(len(rows)))
+        rows = rows.select(np.random.default_rng(seed_of_rows(args)).permutation(len(rows)))
         others = other_completions(rows["completion_ids"], args.per_device_train_batch_size)
         return rows.add_column("KL_completion_ids", others)
 
     def sampling_summary(self) -> dict[str, Any]:
         """Return how rows are drawn, as `SteerClearTrainer.sampling_summary`, and how they are weighed."""
-        args = self.args
         return {
             "sampling": "uniform",
-            "rows_per_step": args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size,
+            "rows_per_step": rows_per_step(self.args),
             "unsafe_passes_per_epoch": 1.0,
             "desirable_weight": self.weights.desirable,
             "undesirable_weight": self.weights.undesirable,

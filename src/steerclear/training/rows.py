@@ -15,13 +15,7 @@ logger = logging.getLogger(__name__)
 
 
 def tokenize_rows(
-    dataset: Dataset,
-    tokenizer: Any,
-    avoid: AvoidTokens,
-    max_length: int | None,
-    name: str,
-    *,
-    num_proc: int | None = None,
+    dataset: Dataset, tokenizer: Any, avoid: AvoidTokens, args: Any, name: str
 ) -> tuple[Dataset, dict[str, int]]:
     """Return the rows as ``input_ids``, signed ``labels`` and ``added``, and how many were cut, by how many tokens, and left out.
 
@@ -29,6 +23,7 @@ def tokenize_rows(
 
     Args:
         avoid: which tokens of an unsafe answer are avoided.
+        args: the trainer's arguments.
         name: of the data set, in errors.
 
     Raises:
@@ -54,7 +49,7 @@ def tokenize_rows(
                 row["label"],
                 avoid=avoid,
                 weight=1.0 if weight is None else weight,
-                max_length=max_length,
+                max_length=args.max_length,
                 row_id=row_id,
             )
         except NothingLeftError:
@@ -68,13 +63,13 @@ def tokenize_rows(
         tokenize,
         with_indices=True,
         remove_columns=dataset.column_names,
-        num_proc=num_proc,
+        num_proc=args.dataset_num_proc,
         desc=f"Tokenizing {name} dataset",
     )
-    return _say_what_was_cut(tokenized, max_length, name)
+    return _without_empty(tokenized, args.max_length, name)
 
 
-def _say_what_was_cut(tokenized: Dataset, max_length: int | None, name: str) -> tuple[Dataset, dict[str, int]]:
+def _without_empty(tokenized: Dataset, max_length: int | None, name: str) -> tuple[Dataset, dict[str, int]]:
     """Count and report rows that were cut or are left out; return those that stay."""
     cut = tokenized["cut"]
     kept = tokenized.filter(lambda row: len(row["input_ids"]) > 0, desc=f"Checking {name} dataset")

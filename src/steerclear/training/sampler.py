@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from torch.utils.data import Sampler
 
@@ -11,6 +12,18 @@ from steerclear.data.mixing import Cycle, stratified_order
 
 BENIGN, UNSAFE, ADDED = "benign", "unsafe", "added"
 """Which part of the training data a row belongs to."""
+
+
+def rows_per_step(args: Any) -> int:
+    """Return the rows of one optimizer step over all ranks and accumulation steps, by a trainer's arguments."""
+    rows: int = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
+    return rows
+
+
+def seed_of_rows(args: Any) -> int:
+    """Return the seed of the rows' order, by a trainer's arguments."""
+    seed: int = args.seed if args.data_seed is None else args.data_seed
+    return seed
 
 
 class StratifiedSampler(Sampler[int]):

@@ -80,13 +80,13 @@ def train(
             log(str(trainer.weights))
         manifest = prepared.manifest | {"tokens": trainer.tokens_cut, "sampling": trainer.sampling_summary()}
         by_first(lambda: _describe(run, manifest, arguments))
-        guard = _watch(trainer, setup, prepared, run, log, eval_step, every_steps)
+        watch = _accompany(trainer, setup, prepared, run, log, eval_step, every_steps)
         checkpoint = by_first(lambda: last_complete_checkpoint(run.checkpoints, launched_processes()))
         if checkpoint:
             log(f"continuing from {checkpoint.name}.")
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-        if guard is not None:
-            guard.restore(trainer.model)
+        if watch is not None:
+            watch.restore(trainer.model)
         figures = trainer.evaluate() if prepared.heldout else {}
         by_first(lambda: _save(run, trainer))
     losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
@@ -100,7 +100,7 @@ def train(
             "added": len(prepared.added),
             "unsafe": len(prepared.unsafe) if arguments.trains_on_unsafe else 0,
         },
-        **({} if guard is None else {"guard": guard.summary()}),
+        **({} if watch is None else {"guard": watch.summary()}),
     }
     by_first(lambda: _finish(run, result))
     return run
@@ -171,7 +171,7 @@ def _finish(run: RunFolder, result: dict[str, Any]) -> None:
     shutil.rmtree(run.checkpoints, ignore_errors=True)
 
 
-def _watch(
+def _accompany(
     trainer: Trainer,
     setup: TrainingSetup,
     prepared: PreparedData,
@@ -180,17 +180,17 @@ def _watch(
     eval_step: EvalStep | None,
     every_steps: int | None,
 ) -> CollapseCallback | None:
-    """Add what goes along with the training: trackers, evaluations, and the guard, which is returned if there is one."""
-    guard = None
+    """Add what goes along with the training: trackers, evaluations, and the watch against collapse, which is returned."""
+    watch = None
     if "mlflow" in trainer.args.report_to:
         trainer.add_callback(KeepMlflowRun(run.path))
     if setup.collapse is not None:  # first, so that what it undoes is not evaluated
-        guard = CollapseCallback(setup.collapse, prepared, trainer, run, setup.data.template, log)
-        trainer.add_callback(guard)
+        watch = CollapseCallback(setup.collapse, prepared, trainer, run, setup.data.template, log)
+        trainer.add_callback(watch)
     if eval_step is not None and every_steps:
         tokenizer, trackers = trainer.processing_class, TrackerLogger.of(trainer)
         trainer.add_callback(EvalCallback(every_steps, run, eval_step, tokenizer, log, trackers))
-    return guard
+    return watch
 
 
 def identity_of(setup: TrainingSetup, prepared: PreparedData) -> dict[str, Any]:
@@ -204,7 +204,7 @@ def identity_of(setup: TrainingSetup, prepared: PreparedData) -> dict[str, Any]:
         "template": setup.data.template,
         "training": {key: training[key] for key in sorted(training) if key not in NO_EFFECT_ON_RESULTS},
         "lora": None if setup.lora is None else to_tree(setup.lora),
-        # Absent where there is none (or one process), so that runs from before there were guards keep their ids.
+        # Absent where there is none (or one process), so that runs from before it was there keep their ids. It was called guard.
         **({} if setup.collapse is None else {"guard": to_tree(setup.collapse)}),
         # Each brings its own rows to a step.
         **({} if launched_processes() == 1 else {"processes": launched_processes()}),

@@ -20,7 +20,7 @@ from steerclear.training.head import adapter_switch, add_objective_head, sequenc
 from steerclear.training.packed_attention import use_packed_attention
 from steerclear.training.ranks import sum_over_ranks
 from steerclear.training.rows import fill_batches, tokenize_rows
-from steerclear.training.sampler import ADDED, BENIGN, UNSAFE, StratifiedSampler
+from steerclear.training.sampler import ADDED, BENIGN, UNSAFE, StratifiedSampler, rows_per_step, seed_of_rows
 
 
 class SteerClearTrainer(SFTTrainer):
@@ -99,7 +99,7 @@ class SteerClearTrainer(SFTTrainer):
         columns = dataset.column_names
         if "input_ids" not in columns:
             dataset, self.tokens_cut[dataset_name] = tokenize_rows(
-                dataset, processing_class, args.avoided, args.max_length, dataset_name, num_proc=args.dataset_num_proc
+                dataset, processing_class, args.avoided, args, dataset_name
             )
         elif "labels" not in columns:
             raise DataError(f"{dataset_name}: has input_ids but no labels column; see steerclear.data.signed_labels.")
@@ -119,14 +119,9 @@ class SteerClearTrainer(SFTTrainer):
             shares[ADDED] = self.args.added_share
         if self.args.sampling == "uniform" or not shares:
             return super()._get_train_sampler(train_dataset)
-        seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
-        sampler = StratifiedSampler(parts, self._rows_per_step, shares, seed)
+        sampler = StratifiedSampler(parts, rows_per_step(self.args), shares, seed_of_rows(self.args))
         self._passes |= sampler.passes
         return sampler
-
-    @property
-    def _rows_per_step(self) -> int:
-        return self.args.per_device_train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
 
     def sampling_summary(self) -> dict[str, Any]:
         """Return how rows are drawn: the sampling, the rows of an optimizer step, and how often an epoch passes over a part."""
@@ -134,7 +129,7 @@ class SteerClearTrainer(SFTTrainer):
         stratified = isinstance(sampler, StratifiedSampler)
         return {
             "sampling": "stratified" if stratified else "uniform",
-            "rows_per_step": self._rows_per_step,
+            "rows_per_step": rows_per_step(self.args),
             **{f"{part}_passes_per_epoch": passes for part, passes in self._passes.items()},
         }
 
@@ -248,9 +243,7 @@ def _with_parts(dataset: Dataset) -> Dataset:
             return {"part": UNSAFE}
         return {"part": ADDED if row.get("added") else BENIGN}
 
-    return dataset.map(
-        part, remove_columns=[c for c in dataset.column_names if c == "added"], desc="Telling parts apart"
-    )
+    return dataset.map(part, remove_columns=[c for c in dataset.column_names if c == "added"], desc="Marking parts")
 
 
 def _pack(dataset: Dataset, max_length: int | None, *, apart: bool) -> Dataset:
