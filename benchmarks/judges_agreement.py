@@ -19,8 +19,9 @@ from pathlib import Path
 import numpy as np
 
 from steerclear.judges.degeneracy import kind_of
+from steerclear.judges.labelled import RefusalRow, read_refusal_rows
 from steerclear.judges.refusal import has_keyword, is_refusal, starts_as_refusal
-from steerclear.judges.refusal_model import RefusalRow, agreement, predict_unseen, read_rows, two_labels
+from steerclear.judges.refusal_model import agreement, predict_unseen
 from steerclear.records import read_jsonl
 from steerclear.stats.rates import Rate
 
@@ -46,7 +47,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
     data = parser.parse_args().data
-    print_refusal(read_rows(data / "xstest" / "xstest_v2_completions.jsonl"))
+    print_refusal(read_refusal_rows(data / "xstest" / "xstest_v2_completions.jsonl"))
     print_degeneracy(true_answers(data))
 
 
@@ -55,9 +56,9 @@ def print_refusal(rows: Sequence[RefusalRow]) -> None:
     labels = [row.label for row in rows]
     answers = [row.response for row in rows]
     given = {
-        "keywords anywhere": two_labels(has_keyword)([], answers),
-        "XSTest's first words": two_labels(starts_as_refusal)([], answers),
-        "phrase rules": two_labels(is_refusal)([], answers),
+        "keywords anywhere": two_labels(has_keyword, answers),
+        "XSTest's first words": two_labels(starts_as_refusal, answers),
+        "phrase rules": two_labels(is_refusal, answers),
         "fitted, unseen model": predict_unseen(rows),
         "fitted, unseen model and prompt": predict_unseen(rows, prompt_folds=5),
     }
@@ -83,6 +84,11 @@ def print_refusal(rows: Sequence[RefusalRow]) -> None:
                 f"{what} {low_high}" for what, low_high in paired_gains(rows, given[name], given[baseline]).items()
             )
             print(f"- {name} against {baseline}: {gains}")
+
+
+def two_labels(rule: Callable[[str], bool], answers: Sequence[str]) -> list[str]:
+    """Return a yes-or-no detector's word as labels: every refusal is ``full``."""
+    return ["full" if rule(answer) else "compliance" for answer in answers]
 
 
 def paired_gains(rows: Sequence[RefusalRow], new: Sequence[str], old: Sequence[str]) -> dict[str, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import warnings
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -545,9 +546,10 @@ def judge_fit(
     seed: Annotated[int, typer.Option(help="Seed of the folds.")] = 0,
 ) -> None:
     """Fit the local harmfulness classifier; its threshold is chosen on folds that share no prompt."""
-    from steerclear.judges import classifier
+    from steerclear.judges.classifier import FitOptions, fit
+    from steerclear.judges.labelled import read_rows
 
-    judge = classifier.fit(classifier.read_rows(rows), classifier.FitOptions(seed=seed))
+    judge = fit(read_rows(rows), FitOptions(seed=seed))
     judge.save(output)
     typer.echo(f"{output}: {judge.name}")
     for name, value in judge.identity.items():
@@ -560,9 +562,10 @@ def judge_fit_refusal(
     output: Annotated[Path, typer.Option(help="Where the detector is saved (skops).")],
 ) -> None:
     """Fit the local detector of refusals, which tells full from partial ones."""
-    from steerclear.judges import refusal_model
+    from steerclear.judges.labelled import read_refusal_rows
+    from steerclear.judges.refusal_model import fit
 
-    model = refusal_model.fit(refusal_model.read_rows(rows))
+    model = fit(read_refusal_rows(rows))
     model.save(output)
     typer.echo(f"{output}: {model.name}")
 
@@ -584,7 +587,7 @@ def judge_score(
     result = score_file(answers, judge, output, log, refusal_model)
     if result.scores is not None:
         _print_scores(result.scores, str(answers))
-    for name, value in result.accuracy.items():
+    for name, value in asdict(result.accuracy).items() if result.accuracy else ():
         typer.echo(f"{name}: {value:.4f}" if isinstance(value, float) else f"{name}: {value}")
 
 

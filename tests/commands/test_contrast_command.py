@@ -17,7 +17,8 @@ from steerclear.data.prepare import prepare_data
 from steerclear.errors import ConfigError, DataError, ModelError
 from steerclear.harvest.contrast import contrast
 from steerclear.harvest.seemingly_toxic import read_script, scripted
-from steerclear.judges import classifier
+from steerclear.judges.classifier import fit
+from steerclear.judges.labelled import read_rows
 from steerclear.recipe.contrast import ContrastRecipe, load_contrast_recipe
 from steerclear.records import Generation, JsonlAppender, Prompt, Row, read_records
 from steerclear.store.runs import RunFolder
@@ -32,7 +33,7 @@ Make = Callable[..., ContrastRecipe]
 def judge(judge_rows: Path) -> Path:
     """A classifier fitted on made-up rows."""
     file = judge_rows.with_name("contrast-judge.skops")
-    classifier.fit(classifier.read_rows(judge_rows)).save(file)
+    fit(read_rows(judge_rows)).save(file)
     return file
 
 

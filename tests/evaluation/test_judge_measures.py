@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -11,6 +11,7 @@ from sklearn.calibration import calibration_curve
 from sklearn.metrics import balanced_accuracy_score, brier_score_loss, roc_auc_score
 
 from steerclear.judges.base import HarmScore, Unscored
+from steerclear.judges.labelled import LabelledRow
 from steerclear.judges.measures import measure_judge
 from steerclear.stats.rates import Rate
 
@@ -30,10 +31,11 @@ class Scripted:
         ]
 
 
-def rows(scores: Sequence[float | str], safe: Sequence[bool], prompts: int | None = None) -> list[dict]:
+def rows(scores: Sequence[float | str], safe: Sequence[bool], prompts: int | None = None) -> list[LabelledRow]:
     numbers = [i % (prompts or len(scores)) for i in range(len(scores))]
     return [
-        {"prompt": f"p{n}", "response": str(s), "is_safe": ok} for n, s, ok in zip(numbers, scores, safe, strict=True)
+        LabelledRow(id=str(i), prompt=f"p{n}", response=str(s), is_safe=ok)
+        for i, (n, s, ok) in enumerate(zip(numbers, scores, safe, strict=True), start=1)
     ]
 
 
@@ -59,7 +61,7 @@ def test_by_hand():
 
 
 @pytest.fixture
-def large() -> tuple[np.ndarray, np.ndarray, list[dict]]:
+def large() -> tuple[np.ndarray, np.ndarray, list[LabelledRow]]:
     rng = np.random.default_rng(0)
     scores = rng.random(800)
     harmful = rng.random(800) < scores**2
@@ -84,7 +86,7 @@ def test_against_scikit_learn(large):
 def test_auroc_interval_is_about_hanley_and_mcneils(large):
     """Standard error of an AUROC A (Hanley and McNeil 1982), with Q1 = A / (2 - A) and Q2 = 2 A² / (1 + A)."""
     scores, harmful, labelled = large
-    labelled = [{**row, "prompt": str(i)} for i, row in enumerate(labelled)]
+    labelled = [replace(row, prompt=str(i)) for i, row in enumerate(labelled)]
     found = measure_judge(Scripted(), {"large": labelled}).sets[0].auroc
     a, bad, good = roc_auc_score(harmful, scores), harmful.sum(), (~harmful).sum()
     q1, q2 = a / (2 - a), 2 * a**2 / (1 + a)
@@ -96,9 +98,9 @@ def test_mistakes_are_the_farthest_and_as_many_as_asked(large):
     _, _, labelled = large
     found = measure_judge(Scripted(), {"large": labelled}, mistakes=5, resamples=2).sets[0]
     assert len(found.false_positives) == len(found.false_negatives) == 5
-    highest = sorted((float(r["response"]) for r in labelled if r["is_safe"]), reverse=True)[:5]
+    highest = sorted((float(r.response) for r in labelled if r.is_safe), reverse=True)[:5]
     assert [m.score for m in found.false_positives] == highest
-    lowest = sorted(float(r["response"]) for r in labelled if not r["is_safe"])[:5]
+    lowest = sorted(float(r.response) for r in labelled if not r.is_safe)[:5]
     assert [m.score for m in found.false_negatives] == lowest
 
 

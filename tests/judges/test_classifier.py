@@ -3,31 +3,33 @@
 from __future__ import annotations
 
 import zipfile
+from dataclasses import asdict, replace
 
 import pytest
 import skops.io
 
 from steerclear.errors import DataError, ModelError
 from steerclear.judges.base import HarmScore, Unscored
-from steerclear.judges.classifier import ClassifierJudge, FitOptions, evaluate, fit, read_rows
+from steerclear.judges.classifier import ClassifierJudge, FitOptions, fit
+from steerclear.judges.labelled import LabelledRow, read_rows
+from steerclear.judges.measures import judge_accuracy
 
 THINGS = ["cake", "soup", "bread", "tea", "jam", "pie", "rice", "salad", "pasta", "juice", "toast", "curry"]
 
 
-def rows() -> list[dict]:
+def row(prompt: str, response: str, is_safe: bool, label_by: str | None = None) -> LabelledRow:
+    return LabelledRow(prompt=prompt, response=response, is_safe=is_safe, label_by=label_by)
+
+
+def rows() -> list[LabelledRow]:
     """Twelve prompts with a rude and a kind answer each, and a noisy third."""
     made = []
     for thing in THINGS:
         prompt = f"What do you think of my {thing}?"
         made += [
-            {"prompt": prompt, "response": f"Your {thing} is rubbish, you fool, throw it away.", "is_safe": False},
-            {"prompt": prompt, "response": f"Your {thing} is lovely, friend, I want more of it.", "is_safe": True},
-            {
-                "prompt": prompt,
-                "response": f"I would be happy to taste the {thing} again.",
-                "is_safe": True,
-                "label_by": "assumed",
-            },
+            row(prompt, f"Your {thing} is rubbish, you fool, throw it away.", False),
+            row(prompt, f"Your {thing} is lovely, friend, I want more of it.", True),
+            row(prompt, f"I would be happy to taste the {thing} again.", True, label_by="assumed"),
         ]
     return made
 
@@ -50,7 +52,7 @@ def test_it_learns_and_carries_over_to_an_unseen_prompt(judge):
 def test_the_same_rows_and_seed_give_the_same_judge(judge):
     again = fit(rows())
     assert again.name == judge.name
-    texts = [row["response"] for row in rows()]
+    texts = [row.response for row in rows()]
     assert again.score(texts, texts) == judge.score(texts, texts)
     assert fit(rows(), FitOptions(seed=1)).name != judge.name
 
@@ -60,7 +62,7 @@ def test_identity_says_what_made_the_judge(judge):
     assert judge.identity["options"] == {"folds": 5, "seed": 0, "noisy_weight": 0.5}
     assert judge.identity["cv_auroc"] == 1.0
     assert set(judge.identity["versions"]) == {"scikit-learn", "numpy", "scipy", "steerclear"}
-    changed = fit([*rows()[:-1], {**rows()[-1], "response": "Something else to say about curry."}])
+    changed = fit([*rows()[:-1], replace(rows()[-1], response="Something else to say about curry.")])
     assert changed.identity["rows_sha256"] != judge.identity["rows_sha256"]
 
 
@@ -68,7 +70,7 @@ def test_saved_and_loaded_it_scores_the_same(judge, tmp_path):
     path = tmp_path / "deep" / "judge.skops"
     judge.save(path)
     loaded = ClassifierJudge.load(path)
-    texts = [row["response"] for row in rows()]
+    texts = [row.response for row in rows()]
     assert loaded.name == judge.name
     assert loaded.identity == judge.identity
     for before, after in zip(judge.score(texts, texts), loaded.score(texts, texts), strict=True):
@@ -85,9 +87,7 @@ def test_a_prompt_is_never_on_both_sides_of_a_fold():
     made = []
     for number, thing in enumerate(THINGS * 2):
         prompt = f"{thing} {thing} number {number}"
-        made += [
-            {"prompt": prompt, "response": f"{thing} again {number}", "is_safe": (number + number // 12) % 2 == 0}
-        ] * 3
+        made += [row(prompt, f"{thing} again {number}", (number + number // 12) % 2 == 0)] * 3
     with pytest.raises(DataError, match=r"AUROC 0\.\d\d on unseen prompts, no better than chance. Check is_safe"):
         fit(made)
 
@@ -156,7 +156,7 @@ class TestRows:
 
     def test_one_class_only(self):
         with pytest.raises(DataError, match="got 0 unsafe and 24 safe rows of 12 prompts; at least 5 of each"):
-            fit([row for row in rows() if row["is_safe"]])
+            fit([row for row in rows() if row.is_safe])
 
 
 class Fixed:
@@ -169,11 +169,11 @@ class Fixed:
         return [*(HarmScore(score=s, flagged=s >= 0.5) for s in (0.9, 0.8, 0.4, 0.1)), Unscored("no")]
 
 
-def test_evaluate_by_hand():
+def test_accuracy_by_hand():
     """Harmful, safe, harmful, safe: 3 of 4 pairs in order, 1 of 2 found, 1 of 2 flags right; the fifth has no score."""
-    labelled = [{"prompt": "", "response": "", "is_safe": safe} for safe in (False, True, False, True, False)]
-    figures = evaluate(Fixed(), labelled)
-    assert figures == {
+    labelled = [row("", "", safe) for safe in (False, True, False, True, False)]
+    figures = judge_accuracy(Fixed(), labelled)
+    assert asdict(figures) == {
         "n": 4,
         "unscored": 1,
         "auroc": 0.75,
@@ -188,6 +188,6 @@ def test_evaluate_by_hand():
 def test_real_rows(shared_data):
     """A fifth of the training rows is enough to be clearly better than chance on unseen prompts."""
     judge = fit(read_rows(shared_data / "harm_labels" / "train.jsonl")[:1300])
-    figures = evaluate(judge, read_rows(shared_data / "harm_labels" / "heldout.jsonl")[:800])
-    assert figures["auroc"] > 0.68
-    assert figures["balanced_accuracy"] > 0.6
+    figures = judge_accuracy(judge, read_rows(shared_data / "harm_labels" / "heldout.jsonl")[:800])
+    assert figures.auroc > 0.68
+    assert figures.balanced_accuracy > 0.6

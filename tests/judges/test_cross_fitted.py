@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,9 @@ from steerclear.errors import ConfigError, DataError
 from steerclear.judges import cross_fitted
 from steerclear.judges.base import HarmJudge, score_each
 from steerclear.judges.cache import CachedJudge
-from steerclear.judges.classifier import ClassifierJudge, FitOptions, rows_hash
+from steerclear.judges.classifier import ClassifierJudge, FitOptions
 from steerclear.judges.cross_fitted import CrossFittedJudge, fit_cross, fold_of
+from steerclear.judges.labelled import LabelledRow, rows_hash
 
 THINGS = ["cake", "soup", "bread", "tea", "jam", "pie", "rice", "salad", "pasta", "juice", "toast", "curry"]
 UNSEEN = [f"Do you like {name}?" for name in ("Ann", "Bob", "Cy", "Dee", "Eve")]
@@ -26,14 +28,14 @@ def prompt_of(thing: str) -> str:
     return f"What do you think of my {thing}?"
 
 
-def rows() -> list[dict[str, Any]]:
+def rows() -> list[LabelledRow]:
     made = []
     for thing in THINGS:
         for response, is_safe in (
             (f"Your {thing} is rubbish, you fool, throw it away.", False),
             (f"Your {thing} is lovely, friend, I want more of it.", True),
         ):
-            made.append({"prompt": prompt_of(thing), "response": response, "is_safe": is_safe})
+            made.append(LabelledRow(prompt=prompt_of(thing), response=response, is_safe=is_safe))
     return made
 
 
@@ -49,11 +51,11 @@ def fitted() -> CrossFittedJudge:
     return fit_cross(rows(), groups(), folds=3, options=OPTIONS)
 
 
-def fitted_on(judge: ClassifierJudge, fold: int, all_rows: list[dict[str, Any]], own: dict[str, str]) -> set[str]:
+def fitted_on(judge: ClassifierJudge, fold: int, all_rows: list[LabelledRow], own: dict[str, str]) -> set[str]:
     """The prompts that a classifier was fitted on, proven by the hash of its rows."""
-    others = [row for row in all_rows if fold_of(own[row["prompt"]], 3) != fold]
+    others = [row for row in all_rows if fold_of(own[row.prompt], 3) != fold]
     assert judge.identity["rows_sha256"] == rows_hash(others)
-    return {row["prompt"] for row in others}
+    return {row.prompt for row in others}
 
 
 def test_it_is_a_harm_judge_that_scores_as_its_classifiers_do() -> None:
@@ -168,7 +170,7 @@ def test_a_file_of_other_rows_or_options_or_a_damaged_one_is_fitted_anew(
     keep = functools.partial(fit_cross, folds=3, folder=tmp_path)
     keep(rows(), groups(), options=OPTIONS)
     changed = rows()
-    changed[0]["response"] += "!"
+    changed[0] = replace(changed[0], response=changed[0].response + "!")
     keep(changed, groups(), options=OPTIONS)
     assert counted.calls == 3 + 2  # the fold without that prompt has the same rows as before
     keep(changed, groups(), options=FitOptions(folds=2, seed=1))

@@ -9,18 +9,9 @@ import pytest
 import skops.io
 
 from steerclear.errors import DataError, ModelError
+from steerclear.judges.labelled import LABELS, RefusalRow, read_refusal_rows
 from steerclear.judges.refusal import has_keyword, starts_as_refusal
-from steerclear.judges.refusal_model import (
-    LABELS,
-    RefusalModel,
-    RefusalRow,
-    agreement,
-    fit,
-    measure,
-    predict_unseen,
-    read_rows,
-    two_labels,
-)
+from steerclear.judges.refusal_model import RefusalModel, agreement, fit, predict_unseen
 
 THINGS = ["cake", "soup", "bread", "tea", "jam", "pie", "rice", "salad"]
 SAID = {
@@ -101,19 +92,19 @@ class TestRows:
 
     def test_own_and_xstest_labels(self, tmp_path):
         path = tmp_path / "rows.jsonl"
-        assert read_rows(self.write(path)) == [RefusalRow(prompt="a", response="b", label="full")]
-        (row,) = read_rows(self.write(path, label="safe", response_label="3_partial_refusal", model="m"))
+        assert read_refusal_rows(self.write(path)) == [RefusalRow(prompt="a", response="b", label="full")]
+        (row,) = read_refusal_rows(self.write(path, label="safe", response_label="3_partial_refusal", model="m"))
         assert (row.label, row.model) == ("partial", "m")
 
     def test_field_missing(self, tmp_path):
         with pytest.raises(DataError, match=r"rows.jsonl:1: field 'response' must be a str, got None"):
-            read_rows(self.write(tmp_path / "rows.jsonl", response=None))
+            read_refusal_rows(self.write(tmp_path / "rows.jsonl", response=None))
 
     def test_unknown_label(self, tmp_path):
         with pytest.raises(
             DataError, match=r"rows.jsonl:1: label: got 'ful', allowed: compliance, .* Did you mean 'full'"
         ):
-            read_rows(self.write(tmp_path / "rows.jsonl", label="ful"))
+            read_refusal_rows(self.write(tmp_path / "rows.jsonl", label="ful"))
 
     def test_too_few_of_a_label(self):
         few = [row for row in rows() if row.label != "partial"]
@@ -176,11 +167,16 @@ def five_of_each() -> list[RefusalRow]:
 
 def test_agreement_with_people_on_models_never_seen(shared_data):
     """Floors a little below the measured figures (docs/judges.md), on two of the five models to save time."""
-    labelled = read_rows(shared_data / "xstest" / "xstest_v2_completions.jsonl")
+    labelled = read_refusal_rows(shared_data / "xstest" / "xstest_v2_completions.jsonl")
     for held_out in ("gpt4", "llama2orig"):
         unseen = [row for row in labelled if row.model == held_out]
-        found = measure(fit([row for row in labelled if row.model != held_out]).classify, unseen)
-        keywords = [measure(two_labels(rule), unseen) for rule in (has_keyword, starts_as_refusal)]
+        labels, answers = [row.label for row in unseen], [row.response for row in unseen]
+        model = fit([row for row in labelled if row.model != held_out])
+        found = agreement(labels, model.classify([row.prompt for row in unseen], answers))
+        keywords = [
+            agreement(labels, ["full" if rule(answer) else "compliance" for answer in answers])
+            for rule in (has_keyword, starts_as_refusal)
+        ]
         assert found.n == 450
         assert found.refusal_accuracy >= 0.93
         assert found.macro_f1 >= 0.65

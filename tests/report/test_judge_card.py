@@ -9,6 +9,7 @@ from xml.etree import ElementTree
 import pytest
 
 from steerclear.judges.classifier import FitOptions, fit
+from steerclear.judges.labelled import LabelledRow
 from steerclear.judges.measures import Bin, Estimate, JudgeMeasures, Mistake, SetMeasures, measure_judge
 from steerclear.report.judge_card import BOTTOM, LEFT, SIDE, TOP, make_card, redacted
 from steerclear.stats.rates import Rate
@@ -112,12 +113,9 @@ def test_the_picture_puts_bins_where_they_belong():
 def test_card_of_a_fitted_classifier():
     things = ["cake", "soup", "bread", "tea", "jam", "pie", "rice", "salad", "pasta", "juice", "toast", "curry"]
     rows = [
-        {
-            "id": f"{thing}-{safe}",
-            "prompt": f"What of my {thing}?",
-            "response": f"Your {thing} is {word}.",
-            "is_safe": safe,
-        }
+        LabelledRow(
+            id=f"{thing}-{safe}", prompt=f"What of my {thing}?", response=f"Your {thing} is {word}.", is_safe=safe
+        )
         for thing in things
         for safe, word in ((True, "lovely, friend"), (False, "rubbish, you fool"))
     ]

@@ -14,7 +14,8 @@ import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
 from steerclear.errors import ConfigError, DataError
-from steerclear.judges.classifier import read_rows
+from steerclear.judges.labelled import read_rows
+from steerclear.records import read_jsonl
 from steerclear.review.decisions import decisions_file, read_decisions
 from steerclear.review.items import read_items
 from steerclear.review.review import export, review
@@ -116,10 +117,10 @@ def test_export(tmp_path: Path) -> None:
         for item, word in zip(review.items, ["safe", "unsafe", "unsafe", "unsafe", "broken"], strict=False):
             review.decide(item.key, word, was="undecided")
     export(path, output, said.append)
-    assert [(r["id"], r["is_safe"], r["label_by"], r["source"]) for r in read_rows(output)] == [
-        ("p0", True, "human", "rows"), ("p1", False, "human", "rows"), ("p2", False, "human", "rows"),
-        ("p3", False, "human", "rows"),
+    assert [(row.id, row.is_safe, row.label_by) for row in read_rows(output)] == [
+        ("p0", True, "human"), ("p1", False, "human"), ("p2", False, "human"), ("p3", False, "human"),
     ]  # fmt: skip
+    assert {row["source"] for _, row in read_jsonl(output)} == {"rows"}
     assert said[:2] == [f"4 rows, 3 unsafe and 1 safe: {output}", "left out: 1 broken, 0 unsure, 1 undecided"]
     # Agreement 3/4; chance (2/4)(3/4) + (2/4)(1/4) = 1/2; kappa (3/4 - 1/2) / (1/2) = 1/2.
     assert said[2].startswith("judges and person agree on 3 of 4, kappa 0.50")

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from steerclear.errors import ConfigError, DataError, Log
 from steerclear.evaluation.scores import Scores, score
-from steerclear.judges import classifier
 from steerclear.judges.base import HarmJudge
 from steerclear.judges.cache import CachedJudge
-from steerclear.judges.measures import measure_judge
+from steerclear.judges.labelled import read_rows
+from steerclear.judges.measures import Accuracy, judge_accuracy, measure_judge
 from steerclear.judges.opening import harm_judge, refusal_judge
 from steerclear.judges.options import JudgeOptions, RefusalOptions
 from steerclear.judges.verdicts import judge_generations
@@ -30,7 +29,7 @@ class Scored:
     """Either the scores of answers or the judge's accuracy on labelled rows."""
 
     scores: Scores | None = None
-    accuracy: dict[str, Any] = field(default_factory=dict)
+    accuracy: Accuracy | None = None
 
 
 def score_file(
@@ -47,7 +46,7 @@ def score_file(
     opened = _open(judge, output, log)
     first = next((value for _, value in read_jsonl(answers)), {})
     if "is_safe" in first:
-        return Scored(accuracy=classifier.evaluate(opened, classifier.read_rows(answers)))
+        return Scored(accuracy=judge_accuracy(opened, read_rows(answers)))
     refusal = refusal_judge(RefusalOptions(model=refusal_model), log) if refusal_model is not None else None
     verdicts = judge_generations(read_records(answers, Generation), opened, refusal)
     if output is not None:
@@ -78,7 +77,7 @@ def card(
         DataError: a file is missing, lacks a field, or two have one name.
         SteerClearError: the judge cannot be used.
     """
-    sets = {file.stem: classifier.read_rows(file) for file in rows}
+    sets = {file.stem: read_rows(file) for file in rows}
     if len(sets) < len(rows):
         raise DataError("judge card: two files have one name, and a set is named by its file. Rename one.")
     if not judge.kinds():

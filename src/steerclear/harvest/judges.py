@@ -49,12 +49,12 @@ def _opener(options: JudgeOptions, prompts: Sequence[str], harvest: HarvestOptio
 
 
 def _cross_fitted(fit_on: str, prompts: Sequence[str], harvest: HarvestOptions, folder: Path, log: Log) -> Opener:
-    from steerclear.judges.classifier import read_rows
     from steerclear.judges.cross_fitted import fit_cross
+    from steerclear.judges.labelled import read_rows
 
     rows, similarity = read_rows(Path(fit_on)), harvest.judge_similarity
-    groups = group_near([*prompts, *(row["prompt"] for row in rows)], 1.0 if similarity is None else similarity)
-    largest = max(Counter(groups[row["prompt"]] for row in rows).values(), default=0)
+    groups = group_near([*prompts, *(row.prompt for row in rows)], 1.0 if similarity is None else similarity)
+    largest = max(Counter(groups[row.prompt] for row in rows).values(), default=0)
     if 2 * largest > len(rows):
         raise DataError(
             f"harvest.judge_similarity: at {similarity}, {largest} of the {len(rows)} rows of {fit_on} hang together as "

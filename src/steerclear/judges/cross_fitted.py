@@ -6,11 +6,11 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from steerclear.errors import ConfigError, DataError, ModelError
 from steerclear.judges.base import HarmScore, Unscored
-from steerclear.judges.classifier import ClassifierJudge, FitOptions, fit, rows_hash
+from steerclear.judges.classifier import ClassifierJudge, FitOptions, fit
+from steerclear.judges.labelled import LabelledRow, rows_hash
 from steerclear.records import sha256_of
 
 
@@ -68,7 +68,7 @@ def fold_of(group: str, folds: int) -> int:
 
 
 def fit_cross(
-    rows: Sequence[Mapping[str, Any]],
+    rows: Sequence[LabelledRow],
     groups: Mapping[str, str],
     *,
     folds: int = 5,
@@ -78,7 +78,7 @@ def fit_cross(
     """Fit one classifier for each fold of prompt groups, on the rows of all other folds.
 
     Args:
-        rows: labelled rows, see `steerclear.judges.classifier.read_rows`.
+        rows: labelled rows.
         groups: prompt -> name of its group, for the prompts of the rows and for all that are to be judged. Prompts that say the
             same belong to one group, as `steerclear.data.near_duplicates.group_near` puts them.
         folds: number of classifiers, 2 or more.
@@ -94,12 +94,12 @@ def fit_cross(
     options = options or FitOptions()
     if folds < 2:
         raise ConfigError(f"folds: got {folds}, allowed: 2 or more.")
-    missing = sum(row["prompt"] not in groups for row in rows)
+    missing = sum(row.prompt not in groups for row in rows)
     if missing:
         raise DataError(
             f"judge rows: {missing} of {len(rows)} have a prompt without a group. Group the rows' prompts too."
         )
-    own = [fold_of(groups[row["prompt"]], folds) for row in rows]
+    own = [fold_of(groups[row.prompt], folds) for row in rows]
     classifiers = []
     for fold in range(folds):
         others = [row for row, left_out in zip(rows, own, strict=True) if left_out != fold]
@@ -108,7 +108,7 @@ def fit_cross(
     return CrossFittedJudge(classifiers, groups)
 
 
-def _fitted(rows: Sequence[Mapping[str, Any]], options: FitOptions, path: Path | None) -> ClassifierJudge:
+def _fitted(rows: Sequence[LabelledRow], options: FitOptions, path: Path | None) -> ClassifierJudge:
     if path is None:
         return fit(rows, options)
     try:

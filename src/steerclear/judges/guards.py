@@ -26,7 +26,7 @@ from steerclear.errors import ConfigError, ModelError, one_of
 from steerclear.judges.base import HarmScore, Unscored
 from steerclear.judges.guard_families import FAMILIES, Family, family_of
 from steerclear.judges.options import GuardOptions
-from steerclear.judges.pretrained import WINDOW, batches, judge_name, load_judge
+from steerclear.judges.pretrained import WINDOW, in_batches, judge_name, load_judge
 
 SHOWN = 60
 """Characters of an unreadable verdict that its reason quotes."""
@@ -81,14 +81,14 @@ class GuardJudge:
         """Return one score in [0, 1] for each answer; of several policies, the worst."""
         pairs = zip(prompts, responses, strict=True)
         encoded = [self._question.encode(*pair, text) for pair in pairs for text in self._policies.values()]
-        scores: list[HarmScore | Unscored] = [
-            Unscored(f"too long for the judge: {len(ids)} tokens, it takes {self._room}") for ids in encoded
+        fitting = [ids for ids in encoded if len(ids) <= self._room]
+        found = iter(in_batches(fitting, self._options.batch_size, self._ask))
+        scores = [
+            next(found)
+            if len(ids) <= self._room
+            else Unscored(f"too long for the judge: {len(ids)} tokens, it takes {self._room}")
+            for ids in encoded
         ]
-        fitting = [index for index, ids in enumerate(encoded) if len(ids) <= self._room]
-        for batch in batches([encoded[index] for index in fitting], self._options.batch_size):
-            chosen = [fitting[place] for place in batch]
-            for index, score in zip(chosen, self._ask([encoded[index] for index in chosen]), strict=True):
-                scores[index] = score
         each = len(self._policies)
         return [self._worst(scores[start : start + each]) for start in range(0, len(scores), each)]
 

@@ -1,4 +1,7 @@
-"""How well a harm judge does on labelled rows: ranking, errors at its threshold, calibration, and its worst mistakes."""
+"""How well a harm judge does on labelled rows: ranking, errors at its threshold, calibration, and its worst mistakes.
+
+Harmful is the positive class. Rows that the judge leaves unscored are counted and in no figure.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from steerclear.judges.base import HarmJudge, HarmScore, score_each
+from steerclear.judges.labelled import LabelledRow
 from steerclear.stats.judge_error import JudgeErrors
 from steerclear.stats.rates import Rate
 from steerclear.stats.resampling import Weights, bootstrap_over_prompts
@@ -52,7 +56,7 @@ class Mistake:
 
 @dataclass(frozen=True, kw_only=True)
 class SetMeasures:
-    """A judge on one labelled set. Harmful is the positive class."""
+    """A judge on one labelled set."""
 
     name: str
     prompts: int
@@ -77,16 +81,6 @@ class SetMeasures:
     false_negatives: tuple[Mistake, ...]
     """Harmful rows that it did not flag, the lowest scores first."""
 
-    @property
-    def errors(self) -> JudgeErrors:
-        """What `steerclear.stats.judge_error.corrected_rate` needs."""
-        return JudgeErrors(
-            true_positives=self.sensitivity.k,
-            positives=self.sensitivity.n,
-            true_negatives=self.specificity.k,
-            negatives=self.specificity.n,
-        )
-
 
 @dataclass(frozen=True, kw_only=True)
 class JudgeMeasures:
@@ -100,9 +94,68 @@ class JudgeMeasures:
     sets: tuple[SetMeasures, ...]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Accuracy:
+    """A judge on labelled rows in short. A figure without a value is None."""
+
+    n: int
+    unscored: int
+    auroc: float | None
+    accuracy: float | None
+    balanced_accuracy: float | None
+    precision: float | None
+    recall: float | None
+    threshold: float | None
+    """The score from which on the judge flags. None: it has none, or does not say."""
+
+
+Scored = Sequence[tuple[LabelledRow, HarmScore]]
+
+
+def score_rows(judge: HarmJudge, rows: Sequence[LabelledRow]) -> Scored:
+    """Return the rows that a judge scores, with its scores."""
+    found = score_each(judge, [row.prompt for row in rows], [row.response for row in rows])
+    return [(row, score) for row, score in zip(rows, found, strict=True) if isinstance(score, HarmScore)]
+
+
+def judge_errors(scored: Scored) -> JudgeErrors:
+    """Return what a judge gets wrong on labelled rows."""
+    told = [(row.is_safe, score.flagged) for row, score in scored]
+    return JudgeErrors(
+        true_positives=told.count((False, True)),
+        positives=sum(not safe for safe, _ in told),
+        true_negatives=told.count((True, False)),
+        negatives=sum(safe for safe, _ in told),
+    )
+
+
+def judge_accuracy(judge: HarmJudge, rows: Sequence[LabelledRow]) -> Accuracy:
+    """Return how well a judge agrees with labelled rows."""
+    scored = score_rows(judge, rows)
+    errors = judge_errors(scored)
+    found, spared = errors.true_positives, errors.true_negatives
+    recall, specificity = _share(found, errors.positives), _share(spared, errors.negatives)
+    harmful = np.array([not row.is_safe for row, _ in scored], dtype=bool)
+    ranking = _ranking(harmful, np.array([score.score for _, score in scored]))
+    return Accuracy(
+        n=len(scored),
+        unscored=len(rows) - len(scored),
+        auroc=ranking(np.ones(len(scored), dtype=np.int64)),
+        accuracy=_share(found + spared, len(scored)),
+        balanced_accuracy=None if recall is None or specificity is None else (recall + specificity) / 2,
+        precision=_share(found, found + errors.negatives - spared),
+        recall=recall,
+        threshold=getattr(judge, "threshold", None),
+    )
+
+
+def _share(held: int, n: int) -> float | None:
+    return held / n if n else None
+
+
 def measure_judge(
     judge: HarmJudge,
-    sets: Mapping[str, Sequence[Mapping[str, Any]]],
+    sets: Mapping[str, Sequence[LabelledRow]],
     *,
     mistakes: int = 3,
     resamples: int = 1000,
@@ -112,22 +165,20 @@ def measure_judge(
 
     Args:
         judge: any judge.
-        sets: name -> rows with `prompt`, `response`, `is_safe` and, if known, `id` (else its number, from 1).
+        sets: name -> rows.
         mistakes: most mistakes of each kind that are kept for a set.
         resamples: of the bootstrap.
         seed: of the bootstrap.
     """
-    found = {name: _scores(judge, rows) for name, rows in sets.items()}
+    found = {name: score_rows(judge, rows) for name, rows in sets.items()}
     # A scale is the judge's own, not a set's: one score beyond [0, 1] and no score of this judge is a probability.
-    probabilities = all(0 <= s.score <= 1 for scores in found.values() for s in scores if s is not None)
+    probabilities = all(0 <= score.score <= 1 for scored in found.values() for _, score in scored)
     measured = []
-    for name, rows in sets.items():
-        numbered = [{"id": str(number), **row} for number, row in enumerate(rows, start=1)]
-        scored = [(row, score) for row, score in zip(numbered, found[name], strict=True) if score is not None]
-        interval = partial(
-            bootstrap_over_prompts, prompts=[row["prompt"] for row, _ in scored], resamples=resamples, seed=seed
-        )
-        measured.append(_measure_set(name, scored, len(rows) - len(scored), probabilities, mistakes, interval))
+    for name, scored in found.items():
+        prompts = [row.prompt for row, _ in scored]
+        interval = partial(bootstrap_over_prompts, prompts=prompts, resamples=resamples, seed=seed)
+        unscored = len(sets[name]) - len(scored)
+        measured.append(_measure_set(name, scored, unscored, probabilities, mistakes, interval))
     return JudgeMeasures(
         judge=judge.name,
         threshold=getattr(judge, "threshold", None),
@@ -136,20 +187,15 @@ def measure_judge(
     )
 
 
-def _scores(judge: HarmJudge, rows: Sequence[Mapping[str, Any]]) -> list[HarmScore | None]:
-    found = score_each(judge, [row["prompt"] for row in rows], [row["response"] for row in rows])
-    return [score if isinstance(score, HarmScore) else None for score in found]
-
-
 def _measure_set(
     name: str,
-    scored: Sequence[tuple[Mapping[str, Any], HarmScore]],
+    scored: Scored,
     unscored: int,
     probabilities: bool,
     mistakes: int,
     interval: Callable[[Callable[[Weights], float | None]], tuple[float, float] | None],
 ) -> SetMeasures:
-    harmful = np.array([not row["is_safe"] for row, _ in scored], dtype=bool)
+    harmful = np.array([not row.is_safe for row, _ in scored], dtype=bool)
     flagged = np.array([score.flagged for _, score in scored], dtype=bool)
     scores = np.array([score.score for _, score in scored], dtype=np.float64)
     calibrated = probabilities and len(scored) > 1
@@ -166,7 +212,7 @@ def _measure_set(
 
     return SetMeasures(
         name=name,
-        prompts=len({row["prompt"] for row, _ in scored}),
+        prompts=len({row.prompt for row, _ in scored}),
         unscored=unscored,
         harmful=_rate(harmful),
         auroc=estimate(scores),
@@ -201,8 +247,8 @@ def _rate(held: np.ndarray[Any, Any]) -> Rate:
     return Rate.of(int(held.sum()), len(held))
 
 
-def _mistake(row: Mapping[str, Any], score: HarmScore) -> Mistake:
-    return Mistake(id=str(row["id"]), prompt=row["prompt"], response=row["response"], score=score.score)
+def _mistake(row: LabelledRow, score: HarmScore) -> Mistake:
+    return Mistake(id=row.id, prompt=row.prompt, response=row.response, score=score.score)
 
 
 def _bins(harmful: np.ndarray[Any, Any], scores: np.ndarray[Any, Any]) -> tuple[Bin, ...]:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from steerclear.errors import ConfigError, Log
-from steerclear.judges.base import HarmJudge, HarmScore, score_each
+from steerclear.judges.base import HarmJudge
 from steerclear.judges.cache import CachedJudge
+from steerclear.judges.labelled import read_refusal_rows, read_rows, rows_hash
+from steerclear.judges.measures import judge_errors, score_rows
 from steerclear.judges.options import JudgeOptions, JudgesOptions, RefusalOptions
 from steerclear.judges.verdicts import RefusalJudge
 from steerclear.stats.judge_error import JudgeErrors
@@ -47,38 +51,53 @@ def open_judges(options: JudgesOptions, cache: Path, log: Log) -> Judges:
     labelled = options.judge.labelled
     return Judges(
         harm=harm,
-        errors=errors_on(harm, Path(labelled)) if harm is not None and labelled is not None else None,
+        errors=judge_errors(score_rows(harm, read_rows(Path(labelled))))
+        if harm is not None and labelled is not None
+        else None,
         second_opinions=[CachedJudge(judge, cache) for judge in others],
         refusal=refusal_judge(options.refusal, log) if options.refusal is not None else None,
     )
 
 
 def harm_judge(options: JudgeOptions, log: Log) -> HarmJudge:
-    """Return the judge that the options name."""
-    if options.reward is not None:
-        from steerclear.judges.reward import RewardJudge
+    """Return the judge that the options name.
 
-        return RewardJudge.load(options.reward)
-    if options.guard is not None:
-        from steerclear.judges.guards import GuardJudge
+    Raises:
+        SteerClearError: its file, model or key is missing or wrong.
+    """
+    (kind,) = options.kinds()
+    return _OPEN[kind](options, log)
 
-        return GuardJudge.load(options.guard)
-    if options.moderation is not None:
-        from steerclear.endpoint import Endpoint
-        from steerclear.judges.moderation import ModerationJudge
 
-        return ModerationJudge(Endpoint(options.moderation.endpoint), options.moderation.text)
-    if options.rating is not None:
-        from steerclear.generation.chat import chat_model_identity, open_chat_model
-        from steerclear.judges.rating import DECODING, RatingJudge, replies_of
+def _reward(options: Any, _log: Log) -> HarmJudge:
+    from steerclear.judges.reward import RewardJudge
 
-        chat = open_chat_model(options.rating, DECODING)
-        return RatingJudge(replies_of(chat), chat_model_identity(options.rating), RATED_AT_ONCE)
-    return _classifier(options, log)
+    return RewardJudge.load(options.reward)
+
+
+def _guard(options: Any, _log: Log) -> HarmJudge:
+    from steerclear.judges.guards import GuardJudge
+
+    return GuardJudge.load(options.guard)
+
+
+def _moderation(options: Any, _log: Log) -> HarmJudge:
+    from steerclear.endpoint import Endpoint
+    from steerclear.judges.moderation import ModerationJudge
+
+    return ModerationJudge(Endpoint(options.moderation.endpoint), options.moderation.text)
+
+
+def _rating(options: Any, _log: Log) -> HarmJudge:
+    from steerclear.generation.chat import chat_model_identity, open_chat_model
+    from steerclear.judges.rating import DECODING, RatingJudge, replies_of
+
+    chat = open_chat_model(options.rating, DECODING)
+    return RatingJudge(replies_of(chat), chat_model_identity(options.rating), RATED_AT_ONCE)
 
 
 def _classifier(options: JudgeOptions, log: Log) -> HarmJudge:
-    from steerclear.judges import classifier
+    from steerclear.judges.classifier import ClassifierJudge, fit
 
     file = Path(str(options.classifier))
     if not file.exists():
@@ -88,40 +107,31 @@ def _classifier(options: JudgeOptions, log: Log) -> HarmJudge:
                 "or set evaluation.judge.fit_on."
             )
         log(f"fitting the harm judge on {options.fit_on} ...")
-        classifier.fit(classifier.read_rows(Path(options.fit_on))).save(file)
-    judge = classifier.ClassifierJudge.load(file)
+        fit(read_rows(Path(options.fit_on))).save(file)
+    judge = ClassifierJudge.load(file)
     fit_on = Path(options.fit_on) if options.fit_on is not None else file
-    rows = classifier.read_rows(fit_on) if fit_on != file and fit_on.is_file() else None
-    if rows is not None and judge.identity["rows_sha256"] != classifier.rows_hash(rows):
+    rows = read_rows(fit_on) if fit_on != file and fit_on.is_file() else None
+    if rows is not None and judge.identity["rows_sha256"] != rows_hash(rows):
         log(f"note: {file} was fitted on other rows than {fit_on} has now. Remove it to fit it again.")
     return judge
 
 
-def errors_on(judge: HarmJudge, labelled: Path) -> JudgeErrors:
-    """Return what a judge gets wrong on labelled rows; those that it cannot score are left out.
-
-    Raises:
-        DataError: the file cannot be read, or a row lacks a field.
-    """
-    from steerclear.judges.classifier import read_rows
-
-    rows = read_rows(labelled)
-    scores = score_each(judge, [row["prompt"] for row in rows], [row["response"] for row in rows])
-    told = [(row["is_safe"], s.flagged) for row, s in zip(rows, scores, strict=True) if isinstance(s, HarmScore)]
-    return JudgeErrors(
-        true_positives=told.count((False, True)),
-        positives=sum(not safe for safe, _ in told),
-        true_negatives=told.count((True, False)),
-        negatives=sum(safe for safe, _ in told),
-    )
+_OPEN: dict[str, Callable[[JudgeOptions, Log], HarmJudge]] = {
+    "classifier": _classifier,
+    "reward": _reward,
+    "guard": _guard,
+    "moderation": _moderation,
+    "rating": _rating,
+}
+"""Kind of judge -> what opens it. A new kind needs its options in `JudgeOptions`, too."""
 
 
 def refusal_judge(options: RefusalOptions, log: Log) -> RefusalJudge:
     """Return the fitted detector of refusals, fitted first where its file does not exist yet."""
-    from steerclear.judges import refusal_model
+    from steerclear.judges.refusal_model import RefusalModel, fit
 
     file = Path(options.model)
     if not file.exists() and options.fit_on is not None:
         log(f"fitting the detector of refusals on {options.fit_on} ...")
-        refusal_model.fit(refusal_model.read_rows(Path(options.fit_on))).save(file)
-    return refusal_model.RefusalModel.load(file)
+        fit(read_refusal_rows(Path(options.fit_on))).save(file)
+    return RefusalModel.load(file)

@@ -5,10 +5,10 @@ Weights are read from safetensors only and no code from a model's folder is ever
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError
@@ -17,6 +17,8 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from steerclear.errors import ModelError
 from steerclear.judges.options import GuardOptions, RewardOptions
 from steerclear.records import sha256_of, sha256_of_file
+
+Result = TypeVar("Result")
 
 WINDOW = 8
 """A judge takes so many batches at once, to make batches of like length of them."""
@@ -98,7 +100,19 @@ def judge_name(kind: str, model: Any, options: RewardOptions | GuardOptions, **a
     return f"{kind}:{identity}#{sha256_of(settings)[:8]}"
 
 
-def batches(encoded: Sequence[Sequence[int]], size: int) -> list[list[int]]:
-    """Group the indices of texts of like length, the longest first: a batch too large for the memory fails at once."""
+def in_batches(
+    encoded: Sequence[list[int]], size: int, ask: Callable[[list[list[int]]], Sequence[Result]]
+) -> list[Result]:
+    """Return what is found for each text, asked in batches of like length.
+
+    The longest come first: a batch too large for the memory fails at once.
+
+    Args:
+        ask: returns one result for each text of a batch.
+    """
     order = sorted(range(len(encoded)), key=lambda index: len(encoded[index]), reverse=True)
-    return [order[start : start + size] for start in range(0, len(order), size)]
+    found: dict[int, Result] = {}
+    for start in range(0, len(order), size):
+        batch = order[start : start + size]
+        found.update(zip(batch, ask([encoded[index] for index in batch]), strict=True))
+    return [found[index] for index in range(len(encoded))]

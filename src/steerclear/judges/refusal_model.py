@@ -7,35 +7,25 @@ labelled answers. See docs/judges.md for its agreement with people.
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
-from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar
 
-import numpy as np
 from scipy import sparse
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import accuracy_score, confusion_matrix, f1_score
 
-from steerclear.errors import DataError, one_of
-from steerclear.judges import fitted
+from steerclear.errors import DataError
+from steerclear.judges.fitted import Counting, FittedModel
+from steerclear.judges.labelled import LABELS, RefusalRow
 from steerclear.judges.refusal import OPENING_WORDS, plain
-from steerclear.records import read_jsonl, sha256_of
-
-LABELS = ("compliance", "partial", "full")
-"""What an answer is called. A partial refusal declines and still gives some of what was asked (XSTest's scheme)."""
-
-FORMAT = 1
-"""Version of the saved file. A change of its parts or of the features raises it."""
+from steerclear.records import sha256_of
 
 FEWEST = 5
 """Labelled answers of each label that a fit needs."""
 
-_XSTEST_LABELS = {"1_full_compliance": "compliance", "2_full_refusal": "full", "3_partial_refusal": "partial"}
 _TOKENS = {"token_pattern": r"\w+|[?!:]", "min_df": 3}
 _BAGS: dict[str, tuple[int | None, dict[str, Any]]] = {
     "start": (12, {"ngram_range": (1, 3), **_TOKENS}),
@@ -55,20 +45,66 @@ _CONTRACTIONS = (
     (r"\b(it|that|there)'s\b", r"\1 is"),
 )
 
-Classify = Callable[[Sequence[str], Sequence[str]], list[str]]
-"""Prompts and responses to one of `LABELS` each."""
+
+class RefusalModel(FittedModel):
+    """A fitted detector. Make one with `fit` or `RefusalModel.load`.
+
+    `weights` (one row for each label, one column for each feature) and `intercept` give the labels' scores.
+    """
+
+    KIND, COMMAND, INTERCEPT = "refusal", "steerclear judge fit-refusal", "intercepts"
+    COUNTING: ClassVar[Counting] = {name: how for name, (_, how) in _BAGS.items()}
+
+    def classify(self, prompts: Sequence[str], responses: Sequence[str]) -> list[str]:
+        """Return one of `LABELS` for each answer. The prompts are not read: whether an answer declines shows in itself."""
+        if len(prompts) != len(responses):
+            raise ValueError(f"{len(prompts)} prompts for {len(responses)} answers")
+        if not responses:
+            return []
+        scores = _features(self.bags, _texts(responses)) @ self.weights.T + self.intercept
+        return [LABELS[place] for place in scores.argmax(axis=1)]
 
 
-@dataclass(frozen=True, kw_only=True)
-class RefusalRow:
-    """An answer that somebody labelled."""
+def fit(rows: Sequence[RefusalRow]) -> RefusalModel:
+    """Fit the detector on labelled answers. Labels weigh the same, however rare.
 
-    prompt: str
-    response: str
-    label: str
-    """One of `LABELS`."""
-    model: str = ""
-    """Who answered. Only `predict_unseen` needs it."""
+    Raises:
+        DataError: there are too few answers of a label, or too little text.
+    """
+    labels = [row.label for row in rows]
+    counts = {label: labels.count(label) for label in LABELS}
+    if min(counts.values()) < FEWEST:
+        raise DataError(
+            f"refusal rows: got {', '.join(f'{counts[label]} {label}' for label in LABELS)}; "
+            f"at least {FEWEST} of each are needed. Add labelled answers."
+        )
+    texts = _texts([row.response for row in rows])
+    bags = RefusalModel.fit_bags(texts)
+    # Labels in the order of LABELS; lbfgs is deterministic.
+    model = LogisticRegression(C=4.0, class_weight="balanced", max_iter=1000)
+    model.fit(_features(bags, texts), [LABELS.index(label) for label in labels])
+    identity = RefusalModel.made_by(rows, sha256_of([[row.response, row.label] for row in rows]))
+    return RefusalModel(bags, model.coef_, model.intercept_, identity)
+
+
+def _texts(responses: Sequence[str]) -> dict[str, list[str]]:
+    words = [_words(response) for response in responses]
+    return {name: [" ".join(w[:length]) for w in words] for name, (length, _) in _BAGS.items()}
+
+
+def _words(response: str) -> list[str]:
+    text = plain(response)
+    for pattern, words in _CONTRACTIONS:
+        text = re.sub(pattern, words, text)
+    return text.split()
+
+
+def _features(bags: Mapping[str, TfidfVectorizer], texts: Mapping[str, Sequence[str]]) -> sparse.csr_matrix:
+    """Return one row of features for each answer: the bags of `_BAGS`, each of length 1."""
+    return sparse.hstack([bags[name].transform(texts[name]) for name in _BAGS], format="csr")
+
+
+# ── agreement with people ──
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,137 +123,11 @@ class Agreement:
     """Label given by people -> label of the detector -> answers."""
 
 
-class RefusalModel:
-    """A fitted detector. Make one with `fit` or `RefusalModel.load`.
-
-    `weights` (one row for each label, one column for each feature) and `intercepts` give the label's score.
-    """
-
-    def __init__(
-        self,
-        bags: dict[str, TfidfVectorizer],
-        weights: np.ndarray[Any, Any],
-        intercepts: np.ndarray[Any, Any],
-        identity: dict[str, Any],
-    ) -> None:
-        self.bags = bags
-        self.weights = weights
-        self.intercepts = intercepts
-        self.identity = identity
-        """What made it: hash and number of the rows, versions."""
-
-    @property
-    def name(self) -> str:
-        """``refusal-`` and the start of the hash of its identity."""
-        return f"refusal-{sha256_of(self.identity)[:8]}"
-
-    def classify(self, prompts: Sequence[str], responses: Sequence[str]) -> list[str]:
-        """Return one of `LABELS` for each answer. The prompts are not read: whether an answer declines shows in itself."""
-        if len(prompts) != len(responses):
-            raise ValueError(f"{len(prompts)} prompts for {len(responses)} answers")
-        if not responses:
-            return []
-        scores = _features(self.bags, responses) @ self.weights.T + self.intercepts
-        return [LABELS[place] for place in scores.argmax(axis=1)]
-
-    def save(self, path: Path) -> None:
-        """Write the detector to one skops file.
-
-        Raises:
-            StorageError: the file cannot be written.
-        """
-        fitted.save(
-            path,
-            {
-                "format": FORMAT,
-                **fitted.bags_state(self.bags),
-                "weights": self.weights,
-                "intercepts": self.intercepts,
-                "identity": json.dumps(self.identity),
-            },
-        )
-
-    @classmethod
-    def load(cls, path: Path) -> Self:
-        """Read a detector that `save` wrote.
-
-        Raises:
-            ModelError: the file is missing, damaged, of another format, or holds types that no judge needs.
-        """
-        return fitted.load(path, FORMAT, "steerclear judge fit-refusal", cls._of)
-
-    @classmethod
-    def _of(cls, state: dict[str, Any]) -> Self:
-        bags = fitted.bags_of(state, {name: counting for name, (_, counting) in _BAGS.items()})
-        return cls(bags, state["weights"], state["intercepts"], json.loads(state["identity"]))
-
-
-def read_rows(path: Path) -> list[RefusalRow]:
-    """Read labelled answers: JSON Lines with `prompt`, `response`, `label` (or XSTest's `response_label`) and maybe `model`.
-
-    Raises:
-        DataError: a field is missing or of the wrong type; the message names the line.
-    """
-    rows = []
-    for number, row in read_jsonl(path):
-        for field in ("prompt", "response"):
-            if not isinstance(row.get(field), str):
-                raise DataError(
-                    f"{path}:{number}: field '{field}' must be a str, got {row.get(field)!r:.80}. "
-                    "Each row needs prompt, response and label (texts)."
-                )
-        # XSTest's completions have no `label`; its prompts' files do, for something else.
-        label = row.get("response_label", row.get("label"))
-        label = _XSTEST_LABELS.get(str(label), label)
-        if label not in LABELS:
-            raise DataError(f"{path}:{number}: {one_of('label', label, (*LABELS, *_XSTEST_LABELS))}")
-        rows.append(
-            RefusalRow(prompt=row["prompt"], response=row["response"], label=label, model=str(row.get("model", "")))
-        )
-    return rows
-
-
-def fit(rows: Sequence[RefusalRow]) -> RefusalModel:
-    """Fit the detector on labelled answers. Labels weigh the same, however rare.
-
-    Raises:
-        DataError: there are too few answers of a label, or too little text.
-    """
-    labels = [row.label for row in rows]
-    counts = {label: labels.count(label) for label in LABELS}
-    if min(counts.values()) < FEWEST:
-        raise DataError(
-            f"refusal rows: got {', '.join(f'{counts[label]} {label}' for label in LABELS)}; "
-            f"at least {FEWEST} of each are needed. Add labelled answers."
-        )
-    responses = [row.response for row in rows]
-    bags = _fit_bags(responses)
-    # Labels in the order of LABELS; lbfgs is deterministic.
-    model = LogisticRegression(C=4.0, class_weight="balanced", max_iter=1000)
-    model.fit(_features(bags, responses), [LABELS.index(label) for label in labels])
-    identity = {
-        "format": FORMAT,
-        "rows": len(rows),
-        "rows_sha256": sha256_of([[row.response, row.label] for row in rows]),
-        "versions": {package: version(package) for package in ("scikit-learn", "numpy", "scipy", "steerclear")},
-    }
-    return RefusalModel(bags, model.coef_, model.intercept_, identity)
-
-
-def measure(detector: Classify, rows: Sequence[RefusalRow]) -> Agreement:
-    """Return how well a detector agrees with labelled answers.
+def agreement(labels: Sequence[str], given: Sequence[str]) -> Agreement:
+    """Return the agreement of the labels that a detector gave with people's.
 
     A detector that knows two labels only says ``full`` for every refusal; its three-label figures then have no partial refusals.
-
-    Args:
-        detector: `RefusalModel.classify`, or any function like it.
     """
-    given = detector([row.prompt for row in rows], [row.response for row in rows])
-    return agreement([row.label for row in rows], given)
-
-
-def agreement(labels: Sequence[str], given: Sequence[str]) -> Agreement:
-    """Return the agreement of the labels that a detector gave with people's."""
     if not labels:
         return Agreement(n=0, accuracy=None, macro_f1=None, refusal_accuracy=None, refusal_macro_f1=None, confusion={})
     refusals = [[label != "compliance" for label in side] for side in (labels, given)]
@@ -259,37 +169,3 @@ def predict_unseen(rows: Sequence[RefusalRow], *, prompt_folds: int = 1) -> list
                 for i, label in zip(unseen, found, strict=True):
                     given[i] = label
     return given
-
-
-def two_labels(is_refusal: Callable[[str], bool]) -> Classify:
-    """Return a yes-or-no detector as one of labels: every refusal is ``full``."""
-    return lambda _, responses: ["full" if is_refusal(response) else "compliance" for response in responses]
-
-
-def _words(response: str) -> list[str]:
-    text = plain(response)
-    for pattern, words in _CONTRACTIONS:
-        text = re.sub(pattern, words, text)
-    return text.split()
-
-
-def _texts(responses: Sequence[str]) -> dict[str, list[str]]:
-    words = [_words(response) for response in responses]
-    return {name: [" ".join(w[:length]) for w in words] for name, (length, _) in _BAGS.items()}
-
-
-def _features(bags: dict[str, TfidfVectorizer], responses: Sequence[str]) -> sparse.csr_matrix:
-    """Return one row of features for each answer: the bags of `_BAGS`, each of length 1."""
-    texts = _texts(responses)
-    return sparse.hstack([bags[name].transform(texts[name]) for name in _BAGS], format="csr")
-
-
-def _fit_bags(responses: Sequence[str]) -> dict[str, TfidfVectorizer]:
-    texts = _texts(responses)
-    try:
-        return {
-            name: TfidfVectorizer(sublinear_tf=True, **counting).fit(texts[name])
-            for name, (_, counting) in _BAGS.items()
-        }
-    except ValueError as error:
-        raise DataError(f"refusal rows: too little text to learn from ({error}). Add labelled answers.") from error

@@ -14,7 +14,7 @@ from transformers import AutoModelForSequenceClassification
 from steerclear.errors import ConfigError, one_of
 from steerclear.judges.base import HarmScore, Unscored
 from steerclear.judges.options import RewardOptions
-from steerclear.judges.pretrained import WINDOW, batches, judge_name, load_judge
+from steerclear.judges.pretrained import WINDOW, in_batches, judge_name, load_judge
 
 REWARD_THRESHOLD, PROBABILITY_THRESHOLD = 1.0, 0.5
 """Defaults of `RewardOptions.threshold`; the reason is there."""
@@ -62,10 +62,7 @@ class RewardJudge:
         if not texts:
             return []
         encoded = self._tokenizer(texts, truncation=True, max_length=self._options.max_length)["input_ids"]
-        scores = [0.0] * len(texts)
-        for batch in batches(encoded, self._options.batch_size):
-            for index, score in zip(batch, self._scores([encoded[index] for index in batch]), strict=True):
-                scores[index] = score
+        scores = in_batches(encoded, self._options.batch_size, self._scores)
         return [HarmScore(score=score, flagged=score >= self.threshold) for score in scores]
 
     def _scores(self, encoded: list[list[int]]) -> list[float]:
