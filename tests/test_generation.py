@@ -27,6 +27,7 @@ from steerclear.errors import ConfigError, DataError, ModelError
 from steerclear.generation.answers import finished, generate
 from steerclear.generation.decoding import SeededSampling, encode
 from steerclear.generation.options import GenerationOptions
+from steerclear.generation.samples import whole_sentences
 from steerclear.generation.weights import load_model
 from steerclear.records import Generation, Messages, Prompt, Row, read_records
 
@@ -366,3 +367,20 @@ def test_a_killed_process_is_continued(run: Any, model: Any, tokenizer: Any, tmp
 def test_wrong_options_are_refused(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         GenerationOptions(**settings)
+
+
+@pytest.mark.parametrize(
+    ("text", "whole"),
+    [
+        ('It stops "it." Then it', 'It stops "it."'),
+        ('It stops "it". Then it', 'It stops "it".'),
+        ("It costs 3.50 and", ""),
+        ("1. Take 2. And", ""),
+        ("It stops.", "It stops."),
+        ("Wait! Who", "Wait!"),
+        ("我不能。因为", "我不能。"),
+        ("no end", ""),
+    ],
+)
+def test_a_cut_text_ends_with_its_last_whole_sentence(text: str, whole: str) -> None:
+    assert whole_sentences(text) == whole

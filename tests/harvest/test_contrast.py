@@ -10,7 +10,7 @@ import pytest
 from steerclear.data.sources import read_source
 from steerclear.errors import DataError
 from steerclear.harvest.contrast_options import KeepOptions
-from steerclear.harvest.contrast_rows import select, whole_sentences
+from steerclear.harvest.contrast_rows import select
 from steerclear.harvest.seemingly_toxic import PromptPool, prompts_in, read_script, request, scripted
 from steerclear.harvest.words import words_of
 from steerclear.records import FAILURE, Generation, Prompt, Verdict, write_jsonl
@@ -137,12 +137,6 @@ def test_replies_without_prompts_are_counted_by_kind() -> None:
     pool.add_reply("kill", answer('["Who wrote To Kill a Mockingbird?"]'))
     assert pool.left_out == {"reply: refusal": 1, "reply: malformed": 1, "reply: none": 1}
     assert pool.missing("kill") == 4
-
-
-def test_a_cut_answer_ends_with_its_last_whole_sentence() -> None:
-    assert whole_sentences(answer('It stops "it." Then it', "length")).response == 'It stops "it."'
-    assert whole_sentences(answer("It costs 3.50 and", "length")).response == ""
-    assert whole_sentences(answer("It stops. Then it")).response == "It stops. Then it"
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from steerclear.errors import ConfigError
 from steerclear.generation.options import GenerationOptions
 from steerclear.records import Generation, Row, Verdict
 from steerclear.training.options import RecoveryOptions
-from steerclear.training.recovery import own_answers, questions, recovery_rows, whole_sentences
+from steerclear.training.recovery import learnable, own_answers, questions, recovery_rows
 
 
 def unsafe(name: str, completion: Any = " sneak in and take it .", **fields: Any) -> Row:
@@ -87,7 +87,7 @@ def test_refusals_are_borrowed_in_turn_and_other_answers_are_not() -> None:
     ],
 )
 def test_a_cut_answer_ends_with_its_last_whole_sentence(text: str, finish: str, expected: str) -> None:
-    answer = whole_sentences(answered("a#0", text, finish=finish)[0])
+    answer = learnable(answered("a#0", text, finish=finish)[0])
     assert answer.response == expected
     assert answer.finish == ("eos" if expected != text or finish == "eos" else "length")
 

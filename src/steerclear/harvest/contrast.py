@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,8 @@ from steerclear.data.sources import flat_text, read_source
 from steerclear.data.templates import render_prompt
 from steerclear.errors import DataError, Log
 from steerclear.generation.model import Model, name_of, open_model, source_identity
-from steerclear.harvest.contrast_rows import Contrast, select, whole_sentences
+from steerclear.generation.samples import whole_sentences
+from steerclear.harvest.contrast_rows import Contrast, select
 from steerclear.harvest.prompts import describe_problems, read_prompts
 from steerclear.harvest.seemingly_toxic import SCRIPT, PromptPool, read_script, request, scripted
 from steerclear.harvest.words import ToxicWord, toxic_words
@@ -199,7 +201,10 @@ def _answers(recipe: ContrastRecipe, run: RunFolder, prompts: Sequence[Prompt], 
         model = open_model(recipe.answers.model, recipe.answers.generation)
         answers = _ask(model, recipe.answers, prompts, file)
         run.finish("answers", {name: sum(answer.finish == name for answer in answers) for name in FINISHES})
-    return [whole_sentences(answer) for answer in answers]
+    return [
+        replace(answer, response=whole_sentences(answer.response)) if answer.finish == "length" else answer
+        for answer in answers
+    ]
 
 
 def _verdicts(recipe: ContrastRecipe, run: RunFolder, answers: Sequence[Generation], log: Log) -> list[Verdict]:

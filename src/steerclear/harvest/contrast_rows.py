@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,8 +17,6 @@ NO_ANSWER, CUT, UNSCORED, HARMFUL, REFUSED = "no answer", "cut off", "unscored",
 LANGUAGES = ("en", "")
 """Languages of the answers that are kept: English, and what is too short or too mixed to tell, or was asked for."""
 
-_SENTENCE_END = re.compile(r"[.!?…][\"'”’)\]]*(?=\s|$)")
-
 
 @dataclass(frozen=True, kw_only=True)
 class Contrast:
@@ -31,19 +27,6 @@ class Contrast:
     """Reason -> number of answers. With the rows they are all answers."""
 
 
-def whole_sentences(answer: Generation) -> Generation:
-    """Return an answer without the sentence in which it was cut at the token limit; other answers as they are.
-
-    >>> cut = Generation(id="1", suite="s", prompt="p", response="It is. It was", finish="length", tokens=5)
-    >>> whole_sentences(cut).response
-    'It is.'
-    """
-    if answer.finish != "length":
-        return answer
-    ends = [found.end() for found in _SENTENCE_END.finditer(answer.response)]
-    return dataclasses.replace(answer, response=answer.response[: ends[-1]] if ends else "")
-
-
 def select(answers: Sequence[Generation], verdicts: Sequence[Verdict], options: KeepOptions) -> Contrast:
     """Return the rows of judged answers, in their order.
 
@@ -51,7 +34,7 @@ def select(answers: Sequence[Generation], verdicts: Sequence[Verdict], options: 
     refuse, and is not in another language than English.
 
     Args:
-        answers: after `whole_sentences`, as they were judged.
+        answers: those that were cut with their whole sentences alone, as they were judged.
         verdicts: theirs, in the same order.
     """
     rows, left_out = [], Counter[str]()

@@ -11,7 +11,6 @@ of the safe ones are ``recovery.jsonl``; with them the recipe's own run is train
 from __future__ import annotations
 
 import json
-import re
 import shutil
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -26,7 +25,7 @@ from steerclear.data.templates import render_row
 from steerclear.errors import ConfigError, Log
 from steerclear.generation.answers import finished
 from steerclear.generation.model import open_model, source_identity
-from steerclear.generation.samples import asked_id, nth_sample
+from steerclear.generation.samples import asked_id, nth_sample, whole_sentences
 from steerclear.generation.weights import load_tokenizer
 from steerclear.judges.opening import open_judges
 from steerclear.judges.options import JudgeOptions, JudgesOptions
@@ -52,8 +51,6 @@ from steerclear.training.train import train
 
 MADE_BY = "recovery.json"
 """What the rows beside it were made by."""
-
-_SENTENCE_END = re.compile(r"(?<=[^\W\d_][.!?])(?=\s)|[。！？]")
 
 
 def train_phases(
@@ -217,7 +214,7 @@ def _answers(
     if answers is None:
         log(f"asking the steered model: {len(asked)} answers ...")
         answers = open_model(model, options.generation, id=model_id).answer(asked, texts, file, allow_too_long=True)
-    return [whole_sentences(answer) for answer in answers]
+    return [learnable(answer) for answer in answers]
 
 
 def _as_result(steered: RunFolder, folder: Path) -> RunFolder:
@@ -240,15 +237,13 @@ def questions(unsafe: Sequence[Row], samples: int) -> list[Prompt]:
     return [nth_sample(prompt, number, "recovery") for number in range(samples) for prompt in asked]
 
 
-def whole_sentences(answer: Generation) -> Generation:
+def learnable(answer: Generation) -> Generation:
     """Return the answer; one that was cut at the token limit up to its last whole sentence, as it would teach to stop in mid-air.
 
     It is then to be judged as it stands. Where there is no whole sentence the answer is returned as it was.
     """
-    ends = [match.end() for match in _SENTENCE_END.finditer(answer.response)]
-    if answer.finish != "length" or not ends:
-        return answer
-    return replace(answer, response=answer.response[: ends[-1]], finish="eos")
+    whole = whole_sentences(answer.response) if answer.finish == "length" else ""
+    return replace(answer, response=whole, finish="eos") if whole else answer
 
 
 def own_answers(unsafe: Sequence[Row], judged: Sequence[tuple[Generation, Verdict]]) -> dict[str, str]:
