@@ -31,6 +31,15 @@ AVOID_UNTIL = 0.1
 NORMALIZATIONS = ("global", "paper")
 SAMPLINGS = ("stratified", "uniform")
 
+_ALLOWED = {
+    "objective": AVOIDANCE_OBJECTIVES,
+    "normalization": NORMALIZATIONS,
+    "sampling": SAMPLINGS,
+    "loss_impl": IMPLEMENTATIONS,
+    "loss_type": ("nll",),
+}
+"""Argument -> its values."""
+
 
 @dataclass
 class SteerClearConfig(SFTConfig):
@@ -123,7 +132,9 @@ class SteerClearConfig(SFTConfig):
     learning_rate: float = field(default=1e-4, metadata={"help": "Initial learning rate (paper: 1e-4, with LoRA)."})
 
     def __post_init__(self) -> None:
-        problems = [
+        given = vars(self)
+        problems = [one_of(name, given[name], values) for name, values in _ALLOWED.items() if given[name] not in values]
+        problems += [
             message
             for wrong, message in (
                 (
@@ -135,15 +146,6 @@ class SteerClearConfig(SFTConfig):
                     not self.anchor_weight >= 0,
                     f"anchor_weight: got {self.anchor_weight}, allowed: 0 (no anchor) or more.",
                 ),
-                (
-                    self.objective not in AVOIDANCE_OBJECTIVES,
-                    one_of("objective", self.objective, AVOIDANCE_OBJECTIVES),
-                ),
-                (
-                    self.normalization not in NORMALIZATIONS,
-                    one_of("normalization", self.normalization, NORMALIZATIONS),
-                ),
-                (self.sampling not in SAMPLINGS, one_of("sampling", self.sampling, SAMPLINGS)),
                 (
                     not 0 < self.unsafe_share < 1,
                     f"unsafe_share: got {self.unsafe_share}, allowed: above 0 and below 1.",
@@ -162,11 +164,6 @@ class SteerClearConfig(SFTConfig):
                     f"packing_strategy: got '{self.packing_strategy}', allowed: bfd. The others split a row, and a part of an "
                     "unsafe answer is another answer.",
                 ),
-                (
-                    self.loss_impl not in IMPLEMENTATIONS,
-                    one_of("loss_impl", self.loss_impl, IMPLEMENTATIONS),
-                ),
-                (self.loss_type != "nll", one_of("loss_type", self.loss_type, ("nll",))),
                 (
                     self.label_smoothing_factor != 0,
                     f"label_smoothing_factor: got {self.label_smoothing_factor}, allowed: 0. It is not part of this loss.",

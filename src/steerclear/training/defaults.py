@@ -49,7 +49,7 @@ def training_arguments(setup: TrainingSetup) -> Arguments:
     Raises:
         ConfigError: an unknown key, one of another objective's trainer, or values that the arguments' class refuses.
     """
-    own, config = own_arguments(setup), _config_class(setup)
+    own, config = _own_arguments(setup), _config_class(setup)
     fields = _settable(config)
     problems = _wrong_keys(setup, own, fields)
     raise_all(problems)
@@ -72,6 +72,12 @@ def training_arguments(setup: TrainingSetup) -> Arguments:
         raise ConfigError(f"training: {error}") from error
 
 
+def arguments_that_decide(setup: TrainingSetup) -> dict[str, Any]:
+    """Return the arguments that the trained weights depend on, by name: the recipe's over this command's defaults."""
+    given = PAPER_DEFAULTS | OWN_DEFAULTS | _own_arguments(setup)
+    return {key: given[key] for key in sorted(given) if key not in NO_EFFECT_ON_RESULTS}
+
+
 def _config_class(setup: TrainingSetup) -> type[Arguments]:
     """Return the class of the trainer's arguments, which the objective decides."""
     return KtoBaselineConfig if setup.arguments.get("objective") == KTO else SteerClearConfig
@@ -81,7 +87,7 @@ def _settable(*configs: type[Arguments]) -> dict[str, dataclasses.Field[Any]]:
     return {f.name: f for config in configs for f in dataclasses.fields(config) if f.init}
 
 
-def own_arguments(setup: TrainingSetup) -> dict[str, Any]:
+def _own_arguments(setup: TrainingSetup) -> dict[str, Any]:
     """Return the recipe's arguments without those that only another objective's trainer has and that are null: taken back."""
     taken_back = _settable(SteerClearConfig, KtoBaselineConfig).keys() - _settable(_config_class(setup)).keys()
     return {key: value for key, value in setup.arguments.items() if value is not None or key not in taken_back}

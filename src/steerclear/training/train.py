@@ -28,13 +28,7 @@ from steerclear.records import Prompt, Row, write_text
 from steerclear.store.runs import RunFolder, model_fingerprint, save_weights
 from steerclear.training.arguments import KTO, Arguments, KtoBaselineConfig
 from steerclear.training.collapse import CollapseCallback
-from steerclear.training.defaults import (
-    NO_EFFECT_ON_RESULTS,
-    OWN_DEFAULTS,
-    PAPER_DEFAULTS,
-    own_arguments,
-    training_arguments,
-)
+from steerclear.training.defaults import arguments_that_decide, training_arguments
 from steerclear.training.evaluation_callback import EvalCallback, EvalStep
 from steerclear.training.kto import KtoBaselineTrainer
 from steerclear.training.options import TrainingSetup
@@ -195,14 +189,13 @@ def _accompany(
 
 def identity_of(setup: TrainingSetup, prepared: PreparedData) -> dict[str, Any]:
     """Return what the trained weights depend on, each part as a hash or plain values."""
-    training = PAPER_DEFAULTS | OWN_DEFAULTS | own_arguments(setup)
     return {
         "algorithm": ALGORITHM,
         "model": model_fingerprint(setup.model.path),
         "dtype": setup.model.dtype,
         "data": prepared.manifest["sha256"],
         "template": setup.data.template,
-        "training": {key: training[key] for key in sorted(training) if key not in NO_EFFECT_ON_RESULTS},
+        "training": arguments_that_decide(setup),
         "lora": None if setup.lora is None else to_tree(setup.lora),
         # Absent where there is none (or one process), so that runs from before it was there keep their ids. It was called guard.
         **({} if setup.collapse is None else {"guard": to_tree(setup.collapse)}),
