@@ -6,6 +6,8 @@ Weights are read from safetensors only and no code from a model's folder is ever
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -179,3 +181,15 @@ def _first_line(error: Exception) -> str:
 
 def _hub_hint(folder: Path | None) -> str:
     return "" if folder else " No local folder has this name, so the Hub or its cache was asked; check the name."
+
+
+@contextmanager
+def at_rest(model: Any) -> Iterator[None]:
+    """Let a model that trains be asked for a while: no dropout, no gradient. Then it trains on as it did."""
+    training = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        model.train(training)

@@ -23,6 +23,7 @@ from steerclear.data.tokenization import AvoidTokens, NothingLeftError, Tokenize
 from steerclear.errors import ConfigError, DataError, Log, ModelError
 from steerclear.generation.decoding import Decoder, batches, encode, too_long
 from steerclear.generation.options import GenerationOptions
+from steerclear.generation.weights import at_rest
 from steerclear.judges.degeneracy import degeneracy
 from steerclear.judges.refusal import is_refusal
 from steerclear.records import Prompt, Row, read_records, text_of, whole_prompt, write_jsonl
@@ -285,15 +286,9 @@ class CollapseCallback(TrainerCallback):
             file.unlink()
 
     def _look(self, model: Any, step: int, penalty_weight: float) -> Probe:
-        training = model.training
-        try:
-            # Data order and dropout of the steps to come must not depend on the probe.
-            with torch.random.fork_rng(), torch.no_grad():
-                model.eval()
-                loss = self._benign_loss(model)
-                responses = self._responses(model)
-        finally:
-            model.train(training)
+        # Data order and dropout of the steps to come must not depend on the probe.
+        with torch.random.fork_rng(), at_rest(model):
+            loss, responses = self._benign_loss(model), self._responses(model)
         asked = [text_of(prompt.prompt) for prompt in self._prompts]
         kinds = degeneracy(asked, responses, [is_refusal(response) for response in responses])
         pairs = [(kind, response) for kind, response in zip(kinds, responses, strict=True) if kind is not None]

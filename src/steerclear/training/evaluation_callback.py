@@ -10,6 +10,7 @@ import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from steerclear.errors import Log, SteerClearError
+from steerclear.generation.weights import at_rest
 from steerclear.store.runs import RunFolder, save_weights
 from steerclear.training.trackers import TrackerLogger
 
@@ -43,20 +44,14 @@ class EvalCallback(TrainerCallback):
         """Evaluate where the step is due and not evaluated yet; a failed evaluation is reported and left out."""
         step = state.global_step
         folder = self._run.along(step)
-        if step % self._every or step >= state.max_steps:
-            return
-        if (folder / "scores.json").is_file():
+        if step % self._every or step >= state.max_steps or (folder / "scores.json").is_file():
             return
         self._log(f"evaluating step {step} ...")
-        training = model.training
         try:
             # Sampling, data order and dropout of the steps to come must not depend on the evaluation.
-            with torch.random.fork_rng(), torch.no_grad():
-                model.eval()
+            with torch.random.fork_rng(), at_rest(model):
                 save_weights(model, self._tokenizer, folder)
                 self._trackers.log(self._evaluate(model, self._tokenizer, folder, step), step)
         except SteerClearError as error:
             # A judge out of reach must not cost the training; the step's weights are there to be evaluated again.
             self._log(f"step {step} is not evaluated: {error}")
-        finally:
-            model.train(training)

@@ -25,6 +25,7 @@ from trl.trainer.utils import maybe_gather_lm_head_ctx
 
 from steerclear.data import signed_labels
 from steerclear.errors import ConfigError, ModelError
+from steerclear.generation.weights import at_rest
 from steerclear.losses.anchor import anchor_loss
 from steerclear.losses.objective import LossOutput, log_probability, objective_loss
 from steerclear.losses.options import REFERENCE_OBJECTIVES, LossOptions
@@ -227,10 +228,5 @@ def as_base(model: Any, without_adapter: AdapterSwitch) -> Iterator[None]:
 
     Enter it before the forward pass that trains, not after: PEFT's switch also turns the adapter's requires_grad off and on.
     """
-    training = model.training
-    model.eval()
-    try:
-        with torch.no_grad(), without_adapter():
-            yield
-    finally:
-        model.train(training)
+    with at_rest(model), without_adapter():
+        yield

@@ -21,6 +21,8 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
+from steerclear.generation.weights import at_rest
+
 logger = logging.getLogger(__name__)
 
 NAME = "steerclear_sdpa"
@@ -59,16 +61,12 @@ def _keeps_apart(model: Any, *, marked: bool) -> bool | None:
     ids = torch.arange(1, 9, device=device)[None] % model.get_input_embeddings().weight.size(0)
     positions = torch.tensor([[0, 1, 2, 0, 1, 2, 3, 4]], device=device)
     mask = {"attention_mask": boundaries(positions)} if marked else {}
-    training = model.training
-    model.eval()
     try:
-        with torch.no_grad():
+        with at_rest(model):
             packed = model.base_model(ids, position_ids=positions, use_cache=False, **mask).last_hidden_state
             alone = [model.base_model(part, use_cache=False).last_hidden_state for part in (ids[:, :3], ids[:, 3:])]
     except Exception:  # an architecture that does not fit raises what it likes
         return None
-    finally:
-        model.train(training)
     expected = torch.cat(alone, dim=1).float()
     # Mixed sequences differ by as much as they are large; rounding in bfloat16 by a percent or two.
     return bool((packed.float() - expected).norm() <= 0.1 * expected.norm())
