@@ -7,6 +7,7 @@ project's own pages, so that they compress as prose does. The same arguments mak
 from __future__ import annotations
 
 import json
+import math
 import random
 from collections import defaultdict
 from collections.abc import Sequence
@@ -14,6 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from steerclear.evaluation.figures import ChoiceAccuracy, Perplexity, Quality
 from steerclear.evaluation.openings import KIND, PREFILLED
 from steerclear.evaluation.scores import SecondOpinion, score
 from steerclear.evaluation.suites import GROUP
@@ -168,17 +170,17 @@ def _answer(
     )  # fmt: skip
 
 
-def _quality(folder: Path, rates: tuple[float, float, float], dice: random.Random) -> dict[str, Any]:
+def _quality(folder: Path, rates: tuple[float, float, float], dice: random.Random) -> dict[str, Quality]:
     correct = {str(n): dice.random() < 0.71 - 0.2 * rates[1] for n in range(400)}
-    rate = to_dict(Rate.of(sum(correct.values()), len(correct)))
-    write_json(folder / "quality" / "boolq.json", {"acc": {"rate": rate, "correct": correct}})
+    rate = Rate.of(sum(correct.values()), len(correct))
+    write_json(folder / "quality" / "boolq.json", {"acc": {"rate": to_dict(rate), "correct": correct}})
     perplexity = 11 + 9 * rates[1] + dice.random() / 4
     return {
-        "boolq": {"metric": "multiple_choice", "acc": rate, "acc_norm": None, "n": 400},
-        "alpaca_heldout": {
-            "metric": "perplexity", "perplexity": perplexity, "lower": perplexity - 0.4, "upper": perplexity + 0.4,
-            "rows": 300,
-        },
+        "boolq": ChoiceAccuracy(acc=rate, n=400, cut=0, task="boolq", task_version="2.0", harness="example"),
+        "alpaca_heldout": Perplexity(
+            rows=300, tokens=30000, nll=math.log(perplexity), perplexity=perplexity, lower=perplexity - 0.4,
+            upper=perplexity + 0.4, cut=0, left_out=0,
+        ),
     }  # fmt: skip
 
 

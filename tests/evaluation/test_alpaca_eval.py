@@ -242,7 +242,6 @@ def test_outputs_are_read_from_every_format(tmp_path: Path) -> None:
     )
     (tmp_path / "tuned.jsonl").write_text(json.dumps(vars(ours)) + "\n", encoding="utf-8")
     assert read_outputs(tmp_path / "tuned.jsonl") == outputs_of([ours], "tuned")
-    assert read_outputs(tmp_path / "tuned.jsonl", "x") == [Output(instruction="a", output="b", generator="x")]
 
 
 def test_faults_are_named(tmp_path: Path) -> None:
@@ -277,7 +276,7 @@ def behind_a_server(log: Callable[[str, str], str]) -> Server:
 
 def annotator_at(server: Server, **settings: Any) -> EndpointAnnotator:
     options = EndpointOptions(model="scripted", base_url=server.url, key_variable=None, concurrency=16, retry_wait=0.01)
-    return EndpointAnnotator(Endpoint(options), **settings)
+    return EndpointAnnotator(Endpoint(options), AlpacaEvalOptions(reference="r", **settings))
 
 
 def test_log_probabilities_and_failures_come_through_a_server(tmp_path: Path) -> None:
@@ -359,7 +358,7 @@ from steerclear.evaluation.outputs import read_outputs
 model, reference, url, folder = sys.argv[1:]
 endpoint = Endpoint(EndpointOptions(model="scripted", base_url=url, key_variable=None, concurrency=16))
 options = AlpacaEvalOptions(reference=reference, limit=100)
-win_rate(read_outputs(Path(model)), read_outputs(Path(reference)), EndpointAnnotator(endpoint), Path(folder), options)
+win_rate(read_outputs(Path(model)), read_outputs(Path(reference)), EndpointAnnotator(endpoint, options), Path(folder), options)
 """
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
+from quality_figures import accuracy, perplexity, win_rate
 from steerclear.evaluation.headline import headline
 from steerclear.evaluation.scores import score
 from steerclear.records import Verdict
@@ -21,11 +21,7 @@ def test_rates_are_of_the_pools_and_quality_of_its_suites() -> None:
     outcomes = ["harmful", "safe", "safe", "degenerate"]
     verdicts = [verdict(n, "harmful", outcome) for n, outcome in enumerate(outcomes)]
     verdicts += [verdict(n, "benign", "safe", refused=n == 0) for n in range(5)]
-    quality: dict[str, Any] = {
-        "boolq": {"metric": "multiple_choice", "acc": {"rate": 0.5}, "acc_norm": None},
-        "heldout": {"metric": "perplexity", "perplexity": 12.5},
-        "alpaca": {"metric": "win_rate", "win_rate": None},
-    }
+    quality = {"boolq": accuracy(2, 4), "heldout": perplexity(12.5), "alpaca": win_rate(None)}
     found = headline(replace(score(verdicts), quality=quality))
     assert found == {
         "harmful": 0.25, "safe": 0.5, "degenerate": 0.25, "unscored": 0.0, "over_refusal": 0.2, "boolq_acc": 0.5,

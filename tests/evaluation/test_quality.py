@@ -13,8 +13,9 @@ import torch
 import yaml
 from peft import LoraConfig, get_peft_model
 
+from steerclear.config import build
 from steerclear.errors import ConfigError, DataError
-from steerclear.evaluation.multiple_choice import evaluate_tasks, read_result
+from steerclear.evaluation.multiple_choice import TaskResult, evaluate_task
 from steerclear.evaluation.options import SuiteOptions
 from steerclear.generation.weights import load_model
 from steerclear.stats.rates import wilson
@@ -100,11 +101,7 @@ def suite(tmp_path):
 
 def test_equals_the_hand_count(make_llama, tokenizer, suite):
     model = make_llama(3).eval()
-    kept = []
-    results = evaluate_tasks(
-        model, tokenizer, [suite(task) for task in ROWS], model_id="m", batch_size=4, keep=kept.append
-    )
-    assert kept == results
+    results = [evaluate_task(model, tokenizer, suite(task), model_id="m", batch_size=4) for task in ROWS]
     assert [(r.suite, r.card, r.task, r.task_version, r.n, r.cut) for r in results] == [
         ("my_boolq", "my_boolq 1", "boolq", "2.0", 6, 0),
         ("my_piqa", "my_piqa 1", "piqa", "1.0", 6, 0),
@@ -128,11 +125,10 @@ def test_equals_the_hand_count(make_llama, tokenizer, suite):
 
 
 def test_what_is_known_is_not_run_again(make_llama, tokenizer, suite, monkeypatch):
-    first = evaluate_tasks(make_llama(), tokenizer, [suite("piqa")], model_id="m")
-    stored = json.loads(json.dumps([dataclasses.asdict(result) for result in first]))
-    known = [read_result(tree) for tree in stored]
+    first = evaluate_task(make_llama(), tokenizer, suite("piqa"), model_id="m")
+    known = build(TaskResult, json.loads(json.dumps(dataclasses.asdict(first))))
     assert known == first
-    assert evaluate_tasks(None, None, [suite("piqa")], model_id="m", known=known) == first
+    assert evaluate_task(None, None, suite("piqa"), model_id="m", known=known) == first
     calls = []
     monkeypatch.setattr(
         "steerclear.evaluation.multiple_choice._run",
@@ -143,7 +139,7 @@ def test_what_is_known_is_not_run_again(make_llama, tokenizer, suite, monkeypatc
         ("m", suite("piqa", limit=5)),
         ("m", suite("piqa", ROWS["piqa"][:4])),
     ):
-        evaluate_tasks(make_llama(), tokenizer, [changed], model_id=model_id, known=known)
+        evaluate_task(make_llama(), tokenizer, changed, model_id=model_id, known=known)
     assert len(calls) == 3
 
 
@@ -159,21 +155,21 @@ def test_a_killed_task_asks_nothing_twice(make_llama, tokenizer, suite, tmp_path
     watching = model.register_forward_pre_hook(watch, with_kwargs=True)
     asked = {"model_id": "m", "batch_size": 1, "requests": requests}
     with pytest.raises(KeyboardInterrupt):
-        evaluate_tasks(model, tokenizer, [suite("piqa")], **asked)
+        evaluate_task(model, tokenizer, suite("piqa"), **asked)
     assert requests.is_file()
-    resumed = evaluate_tasks(model, tokenizer, [suite("piqa")], **asked)
+    resumed = evaluate_task(model, tokenizer, suite("piqa"), **asked)
     # Twelve choices one at a time; five were done, the sixth was under way. The unfinished writes of a kill are a few at most.
     assert 12 <= len(shown) <= 14
     assert not requests.exists()
     watching.remove()
-    assert resumed == evaluate_tasks(model, tokenizer, [suite("piqa")], model_id="m")
+    assert resumed == evaluate_task(model, tokenizer, suite("piqa"), model_id="m")
 
 
 def test_an_adapter_a_limit_and_a_single_document(make_llama, tokenizer, suite):
     torch.manual_seed(1)
     adapted = get_peft_model(make_llama(3), LoraConfig(target_modules=["q_proj"], init_lora_weights=False))
-    (few,) = evaluate_tasks(adapted, tokenizer, [suite("openbookqa", limit=4)], model_id="a")
-    (fewer,) = evaluate_tasks(adapted, tokenizer, [suite("openbookqa", limit=1)], model_id="a")
+    few = evaluate_task(adapted, tokenizer, suite("openbookqa", limit=4), model_id="a")
+    fewer = evaluate_task(adapted, tokenizer, suite("openbookqa", limit=1), model_id="a")
     assert (few.n, fewer.n) == (4, 1)
     assert fewer.acc.correct.items() <= few.acc.correct.items()
     rows = {row["id"]: row for row in ROWS["openbookqa"]}
@@ -185,13 +181,13 @@ def test_an_adapter_a_limit_and_a_single_document(make_llama, tokenizer, suite):
 
 def test_documents_over_the_context_are_counted(make_llama, tokenizer, suite):
     rows = [{**ROWS["boolq"][0], "passage": "the bread . " * 200}, ROWS["boolq"][1]]
-    (result,) = evaluate_tasks(make_llama(), tokenizer, [suite("boolq", rows)], model_id="m")
+    result = evaluate_task(make_llama(), tokenizer, suite("boolq", rows), model_id="m")
     assert (result.n, result.cut) == (2, 1)
 
 
 def test_wrong_suites(make_llama, tokenizer, suite, monkeypatch):
     def run(options):
-        return evaluate_tasks(make_llama(), tokenizer, [options], model_id="m")
+        return evaluate_task(make_llama(), tokenizer, options, model_id="m")
 
     with pytest.raises(
         DataError, match=r"piqa.jsonl:1: got the fields id, goal; the task piqa needs goal, sol1, sol2, label"
@@ -218,7 +214,7 @@ def test_a_task_that_the_package_does_not_know_takes_the_hubs_fields(make_llama,
         {"id": f"s{i}", "support": "", "question": f"who {i} ?", "correct_answer": WORDS[4 + i], **wrong}
         for i in range(4)
     ]
-    (result,) = evaluate_tasks(make_llama(), tokenizer, [suite("sciq", rows)], model_id="m")
+    result = evaluate_task(make_llama(), tokenizer, suite("sciq", rows), model_id="m")
     assert (result.task, result.n, set(result.acc.correct)) == ("sciq", 4, {"s0", "s1", "s2", "s3"})
 
 
@@ -226,6 +222,6 @@ def test_the_real_files(shared_data, tiny_base):
     model, tokenizer = load_model(str(tiny_base), None, dtype="float32")
     limits = {"piqa": 40, "openbookqa": 40, "boolq": 12}  # BoolQ's passages are long
     suites = [SuiteOptions(card=name, data=str(shared_data), limit=limit) for name, limit in limits.items()]
-    results = evaluate_tasks(model, tokenizer, suites, model_id="tiny-base")
+    results = [evaluate_task(model, tokenizer, suite, model_id="tiny-base") for suite in suites]
     assert {result.suite: result.n for result in results} == limits
     assert all(0 < result.acc.rate.k < result.n for result in results)

@@ -9,6 +9,7 @@ from dataclasses import fields, replace
 import pytest
 from rich.console import Console
 
+from quality_figures import accuracy, perplexity, win_rate
 from steerclear.errors import ConfigError, DataError
 from steerclear.evaluation.requirements import check, parse
 from steerclear.evaluation.scores import (
@@ -147,7 +148,8 @@ def test_what_was_written_is_read_again(scores):
     opinion = SecondOpinion(
         judge="judge-2", scores=scores, agreement=agreement([True, False, None], [True, True, False])
     )
-    full = replace(prefilled, second_opinions=[opinion], quality={"boolq": {"metric": "multiple_choice", "n": 3}})
+    quality = {"boolq": accuracy(2, 4), "heldout": perplexity(12.5), "alpaca": win_rate(None)}
+    full = replace(prefilled, second_opinions=[opinion], quality=quality)
     for some in (scores, full, score([])):
         assert Scores.from_json(json.loads(json.dumps(some.to_json()))) == some
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from quality_figures import accuracy, win_rate
 from steerclear.config import dump_yaml
 from steerclear.errors import ConfigError
 from steerclear.evaluation.scores import Scores, score
@@ -264,8 +265,7 @@ def test_success_under_attack_stands_beside_the_published_one(judge: str, mean: 
 
 
 def test_accuracies_and_win_rates_stand_beside_the_published_ones() -> None:
-    win = {"metric": "win_rate", "win_rate": 50.0, "lower": 45.0, "upper": 55.0}
-    quality = {"boolq": {"metric": "multiple_choice", "acc": to_dict(Rate.of(30, 40))}, "alpaca_eval": win}
+    quality = {"boolq": accuracy(30, 40), "alpaca_eval": win_rate(50.0, 45.0, 55.0)}
     run = measured("mistral-7b", "kto", 1000, replace(score([]), quality=quality))
     table = lay_beside(published_table("table1"), ["mistral-7b"], [run])
     assert cell(table, ["mistral-7b"], "BoolQ KTO").published == 84.37

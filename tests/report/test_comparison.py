@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
+from quality_figures import perplexity
 from steerclear.evaluation.scores import Scores, score
 from steerclear.records import Generation, Verdict
 from steerclear.report.comparison import (
@@ -193,7 +194,7 @@ def test_the_page_shows_the_figures() -> None:
 def test_the_page_shows_what_the_models_still_can() -> None:
     named = [run("<b>sft", SFT), run("steered", STEERED)]
     assert "What is still there" not in comparison_page(named)
-    figures = {"metric": "perplexity", "perplexity": 20.04, "lower": 19.0, "upper": 21.5, "rows": 500}
+    figures = perplexity(20.04, 19.0, 21.5, rows=500)
     named[1] = replace(named[1], scores=replace(named[1].scores, quality={"alpaca<i>": figures}))
     page = comparison_page(named)
     assert "What is still there" in page

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import replace
 from math import comb, hypot
 
 import pytest
 
+from quality_figures import accuracy, perplexity
 from steerclear.errors import ConfigError
 from steerclear.evaluation.curve import PickLimits
+from steerclear.evaluation.figures import Quality
 from steerclear.report.beside import BesideTable
 from steerclear.report.deltas import delta_rows, deltas
 from steerclear.report.efficiency import benchmark_rows, efficiency, lines_of
@@ -17,7 +19,6 @@ from steerclear.report.findings import find
 from steerclear.report.run_data import RunData, baseline_of
 from steerclear.report.settings import settings_of
 from steerclear.report.texts import report_latex, report_markdown
-from steerclear.stats.rates import Rate
 
 MakeRun = Callable[..., RunData]
 
@@ -154,12 +155,8 @@ def test_data_efficiency_has_a_line_a_method_over_its_seeds(make_run: MakeRun) -
 
 
 def test_differences_of_quality_by_hand(make_run: MakeRun) -> None:
-    def quality(correct: int, perplexity: float) -> dict[str, object]:
-        return {
-            "boolq": {"metric": "multiple_choice", "acc": asdict(Rate.of(correct, 4)), "acc_norm": None},
-            "alpaca": {"metric": "perplexity", "perplexity": perplexity, "lower": perplexity - 1, "upper": perplexity + 2,
-                       "rows": 9},
-        }  # fmt: skip
+    def quality(correct: int, value: float) -> dict[str, Quality]:
+        return {"boolq": accuracy(correct, 4), "alpaca": perplexity(value, value - 1, value + 2)}
 
     documents = {"a": "1100", "b": "0111"}
     runs = [
@@ -169,13 +166,13 @@ def test_differences_of_quality_by_hand(make_run: MakeRun) -> None:
         )
         for name, answers in documents.items()
     ]  # fmt: skip
-    accuracy, perplexity = deltas(runs, runs[0])
-    assert (accuracy.value, accuracy.baseline, accuracy.change) == (75.0, 50.0, 25.0)
+    right, predicted = deltas(runs, runs[0])
+    assert (right.value, right.baseline, right.change) == (75.0, 50.0, 25.0)
     # Differences -100, 0, 100, 100: mean 25, standard deviation 95.74, Student's t of 3 degrees 3.1824.
     half = 3.182446 * 95.742711 / 2
-    assert (accuracy.lower, accuracy.upper) == pytest.approx((25 - half, 25 + half))
-    assert (perplexity.change, perplexity.lower, perplexity.upper) == pytest.approx((0, -hypot(1, 2), hypot(2, 1)))
-    assert delta_rows([accuracy, perplexity]) == [
+    assert (right.lower, right.upper) == pytest.approx((25 - half, 25 + half))
+    assert (predicted.change, predicted.lower, predicted.upper) == pytest.approx((0, -hypot(1, 2), hypot(2, 1)))
+    assert delta_rows([right, predicted]) == [
         ["run", "boolq: accuracy, points", "alpaca: perplexity"],
         ["b", "+25.0 (-127.3 to +177.3)", "+0.000 (-2.236 to +2.236)"],
     ]

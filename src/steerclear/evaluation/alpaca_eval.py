@@ -10,14 +10,16 @@ import csv
 import io
 import statistics
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from steerclear.evaluation.annotator import Annotator, Answer, fill, preference, read_template
+from steerclear.evaluation.figures import WinRate
 from steerclear.evaluation.options import AlpacaEvalOptions
-from steerclear.evaluation.outputs import Output, Pair, matched, sample
+from steerclear.evaluation.outputs import Output, Pair, matched
+from steerclear.evaluation.suites import sample_ids
 from steerclear.judges.base import Unscored
 from steerclear.records import (
     JsonlAppender,
@@ -28,6 +30,8 @@ from steerclear.records import (
     write_json,
     write_text,
 )
+from steerclear.stats.length_controlled import length_controlled
+from steerclear.stats.rates import Mean
 
 ANSWERS, ANNOTATIONS = "annotations.jsonl", "annotations.json"
 LEADERBOARD, FIGURES = "leaderboard.csv", "win_rate.json"
@@ -46,50 +50,7 @@ LEADERBOARD_COLUMNS = {
     "length_controlled_winrate": "length_controlled_win_rate",
     "lc_standard_error": "lc_standard_error",
 }
-"""alpaca_eval's column -> our figure."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class WinRate:
-    """How a model fares against a reference. Shares are in percent as in alpaca_eval; what has no value is None."""
-
-    generator: str
-    reference: str
-    annotator: str
-    win_rate: float | None
-    """Mean preference for the model's outputs."""
-    standard_error: float | None
-    """Of the mean, over pairs."""
-    lower: float | None
-    upper: float | None
-    """95 % interval, Student's t, over pairs. None where all preferences are the same, which would give a width of 0."""
-    discrete_win_rate: float | None
-    """Each pair won, drawn (a half) or lost."""
-    n: int
-    """Scored pairs."""
-    n_wins: int
-    n_wins_base: int
-    n_draws: int
-    unscored: int
-    """Pairs without an answer, or without one that could be understood, in any order asked."""
-    reasons: dict[str, int]
-    """Why, with the number of questions."""
-    missing: int
-    """Instructions of the reference that the model has no output to."""
-    extra: int
-    """Outputs of the model to other instructions."""
-    consistency: float | None
-    """Of the pairs answered in both orders, the share in which both prefer the same output."""
-    first_position_rate: float | None
-    """How far the annotator prefers what is shown first, over all answers. 50: no bias."""
-    avg_length: float
-    avg_length_reference: float
-    """Mean characters of the outputs."""
-    length_controlled_win_rate: float | None
-    lc_standard_error: float | None
-    lc_lower: float | None
-    lc_upper: float | None
-    """See `steerclear.stats.length_controlled`."""
+"""alpaca_eval's column -> our figure. Its length-controlled columns hold our estimate."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,7 +83,7 @@ def win_rate(
 ) -> WinRate:
     """Ask which outputs are better, and return and write how often the model's are.
 
-    Each answer is on disk as it comes. A call that goes on after a kill asks only what is missing; requests that failed are asked
+    Each answer is on disk as it comes. After a kill the next call asks only what is missing; requests that failed are asked
     again, answers that could not be understood are not. Two equal outputs are a draw without a question.
 
     Raises:
@@ -131,7 +92,8 @@ def win_rate(
         StorageError: an answer or a result cannot be written.
     """
     matching = matched(model_outputs, reference_outputs)
-    pairs = sample(matching, options.limit)
+    chosen = sample_ids((pair.instruction for pair in matching), options.limit)
+    pairs = [pair for pair in matching if pair.instruction in chosen]
     template = read_template(options.template)
     asked = [_questions(pair, template, annotator.name, options) for pair in pairs]
     answers = _ask([question for questions in asked for question in questions], annotator, folder / ANSWERS)
@@ -150,8 +112,9 @@ def win_rate(
     )
     annotated = zip(pairs, preferences, strict=True)
     write_json(folder / ANNOTATIONS, [_annotation(pair, score, annotator.name) for pair, score in annotated])
-    write_text(folder / LEADERBOARD, leaderboard([figures]))
-    write_json(folder / FIGURES, asdict(figures))
+    own = {name: value for name, value in asdict(figures).items() if name != "metric"}
+    write_text(folder / LEADERBOARD, _leaderboard(own))
+    write_json(folder / FIGURES, own)
     return figures
 
 
@@ -178,22 +141,12 @@ def _ask(questions: Sequence[_Question], annotator: Annotator, path: Path) -> di
     answers |= {question.key: Unscored("not answered") for question in missing}
     with JsonlAppender(path) as out:
         for place, answer in annotator.ask([question.chat for question in missing]):
-            question = missing[place]
-            answers[question.key] = answer
+            key, pair, model_first = missing[place].key, missing[place].pair, missing[place].model_first
+            answers[key] = answer
             if isinstance(answer, Answer):
-                out.append(_line_of(question, answer))
+                first = (pair.model if model_first else pair.reference).generator
+                out.append(_Line(key=key, instruction=pair.instruction, first=first, **asdict(answer)))
     return answers
-
-
-def _line_of(question: _Question, answer: Answer) -> _Line:
-    first = question.pair.model if question.model_first else question.pair.reference
-    return _Line(
-        key=question.key,
-        instruction=question.pair.instruction,
-        first=first.generator,
-        text=answer.text,
-        first_token=dict(answer.first_token),
-    )
 
 
 def _for_model(question: _Question, answer: Answer | Unscored, options: AlpacaEvalOptions) -> float | Unscored:
@@ -206,15 +159,21 @@ def _for_model(question: _Question, answer: Answer | Unscored, options: AlpacaEv
     return 1 - second if question.model_first else second
 
 
+def _known(scores: Sequence[float | Unscored]) -> list[float]:
+    return [score for score in scores if not isinstance(score, Unscored)]
+
+
 def _mean(scores: Sequence[float | Unscored]) -> float | None:
     """Return the mean over the orders; one order alone would bring its bias back."""
-    known = [score for score in scores if not isinstance(score, Unscored)]
+    known = _known(scores)
     return statistics.fmean(known) if len(known) == len(scores) else None
 
 
-def _shares(preferences: Sequence[float | None]) -> dict[str, Any]:
-    from steerclear.stats.rates import Mean  # it loads scipy, which recipes do not need
+def _percent(shares: Sequence[float]) -> float | None:
+    return 100 * statistics.fmean(shares) if len(shares) > 1 else None
 
+
+def _shares(preferences: Sequence[float | None]) -> dict[str, Any]:
     known = [100 * score for score in preferences if score is not None]
     mean = Mean.of(known)
     wins, draws, n = sum(score > 50 for score in known), sum(score == 50 for score in known), len(known)
@@ -234,23 +193,18 @@ def _shares(preferences: Sequence[float | None]) -> dict[str, Any]:
 
 
 def _biases(asked: Sequence[Sequence[_Question]], scores: Sequence[Sequence[float | Unscored]]) -> dict[str, Any]:
-    agreeing, first = [], []
-    for questions, found in zip(asked, scores, strict=True):
-        known = [score for score in found if not isinstance(score, Unscored)]
-        if len(known) == 2:
-            agreeing.append((known[0] - 0.5) * (known[1] - 0.5) > 0 or known[0] == known[1] == 0.5)
-        for question, score in zip(questions, found, strict=True):
-            if not isinstance(score, Unscored):
-                first.append(score if question.model_first else 1 - score)
+    both = [known for found in scores if len(known := _known(found)) == 2]
+    together = [
+        pair for questions, found in zip(asked, scores, strict=True) for pair in zip(questions, found, strict=True)
+    ]
+    first = [score if q.model_first else 1 - score for q, score in together if not isinstance(score, Unscored)]
     return {
-        "consistency": 100 * statistics.fmean(agreeing) if len(agreeing) > 1 else None,
-        "first_position_rate": 100 * statistics.fmean(first) if len(first) > 1 else None,
+        "consistency": _percent([(a - 0.5) * (b - 0.5) > 0 or a == b == 0.5 for a, b in both]),
+        "first_position_rate": _percent(first),
     }
 
 
 def _lengths(pairs: Sequence[Pair], preferences: Sequence[float | None]) -> dict[str, Any]:
-    from steerclear.stats.length_controlled import length_controlled  # it loads scikit-learn
-
     model, reference = [len(pair.model.output) for pair in pairs], [len(pair.reference.output) for pair in pairs]
     scored = [row for row in zip(preferences, model, reference, strict=True) if row[0] is not None]
     controlled = length_controlled(*zip(*scored, strict=True)) if scored else None
@@ -278,12 +232,11 @@ def _annotation(pair: Pair, preference: float | None, annotator: str) -> dict[st
     }
 
 
-def leaderboard(figures: Iterable[WinRate]) -> str:
-    """Return alpaca_eval's leaderboard as CSV, a row for each model. Its length-controlled columns hold our estimate."""
+def _leaderboard(figures: Mapping[str, Any]) -> str:
+    """Return alpaca_eval's leaderboard of one model as CSV."""
+    values = {**figures, "mode": "community", "avg_length": int(figures["avg_length"])}
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["", *LEADERBOARD_COLUMNS])
-    for found in figures:
-        values = asdict(found) | {"mode": "community", "avg_length": int(found.avg_length)}
-        writer.writerow([found.generator, *(values[name] for name in LEADERBOARD_COLUMNS.values())])
+    writer.writerow([figures["generator"], *(values[name] for name in LEADERBOARD_COLUMNS.values())])
     return text.getvalue()

@@ -13,6 +13,7 @@ from typing import Protocol
 
 from steerclear.endpoint import Endpoint, Failure
 from steerclear.errors import ConfigError
+from steerclear.evaluation.options import AlpacaEvalOptions
 from steerclear.judges.base import Unscored
 from steerclear.records import Messages
 
@@ -69,22 +70,14 @@ class Annotator(Protocol):
 
 
 class EndpointAnnotator:
-    """A chat model behind an endpoint.
+    """A chat model behind an endpoint, asked as the options say."""
 
-    Args:
-        max_tokens: limit of an answer. A label needs a few, alpaca_eval's ranking about 50, a reasoning model many more.
-        temperature: None leaves it to the server; some models take no other.
-        logprobs: ask for so many of the likeliest first tokens, to weigh the labels. None: take the answer's word.
-    """
-
-    def __init__(
-        self, endpoint: Endpoint, *, max_tokens: int = 64, temperature: float | None = 0.0, logprobs: int | None = None
-    ) -> None:
-        settings = {"max_tokens": max_tokens, "temperature": temperature, "logprobs": logprobs}
+    def __init__(self, endpoint: Endpoint, options: AlpacaEvalOptions) -> None:
+        settings = {name: getattr(options, name) for name in ("max_tokens", "temperature", "logprobs")}
         given = ", ".join(f"{name} {value}" for name, value in settings.items() if value is not None)
         self.name = f"{endpoint.options.identity} ({given})"
         self._endpoint = endpoint
-        self._chat = partial(endpoint.chat, max_tokens=max_tokens, temperature=temperature, logprobs=logprobs)
+        self._chat = partial(endpoint.chat, **settings)
 
     def ask(self, chats: Sequence[Messages]) -> Iterator[tuple[int, Answer | Unscored]]:
         """Yield answers as they come. A request that failed after all its tries gives none; see `Endpoint.map` for errors."""

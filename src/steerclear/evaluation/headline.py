@@ -19,7 +19,5 @@ def headline(scores: Scores) -> dict[str, float]:
     if scores.benign_prompts is not None:
         found["over_refusal"] = scores.benign_prompts.refused.rate
     for suite, figures in scores.quality.items():
-        name = QUALITY[figures["metric"]]
-        value = figures[name]
-        found[f"{suite}_{name}"] = value["rate"] if isinstance(value, dict) else value
+        found[f"{suite}_{QUALITY[figures.metric]}"] = figures.interval[0]
     return {name: float(value) for name, value in found.items() if value is not None}

@@ -7,16 +7,16 @@ BoolQ is the harness's ``boolq`` (SuperGLUE's, " no" against " yes"), not the ge
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from steerclear.config import build
 from steerclear.errors import ConfigError, DataError, did_you_mean
 from steerclear.evaluation.cards import Card, load_card
+from steerclear.evaluation.figures import ChoiceAccuracy
 from steerclear.evaluation.options import SuiteOptions
 from steerclear.evaluation.suites import sample_ids, suite_objects
 from steerclear.records import sha256_of
@@ -42,7 +42,7 @@ class Accuracy:
 
 @dataclass(frozen=True, kw_only=True)
 class TaskResult:
-    """A model on a task. `dataclasses.asdict` makes it ready for JSON, `read_result` reads it back."""
+    """A model on a task, as its file has it."""
 
     suite: str
     """Name of the suite."""
@@ -65,28 +65,31 @@ class TaskResult:
     acc_norm: Accuracy | None
     """By the log-likelihood of a choice over its length in characters. None: the task has no such metric."""
 
+    @property
+    def figures(self) -> ChoiceAccuracy:
+        """What the scores have of it."""
+        return ChoiceAccuracy(
+            acc=self.acc.rate,
+            acc_norm=None if self.acc_norm is None else self.acc_norm.rate,
+            n=self.n,
+            cut=self.cut,
+            task=self.task,
+            task_version=self.task_version,
+            harness=self.harness,
+        )
 
-def read_result(tree: Mapping[str, Any]) -> TaskResult:
-    """Return the result that a mapping, as read from JSON, holds.
 
-    Raises:
-        ConfigError: it is not one.
-    """
-    return build(TaskResult, tree)
-
-
-def evaluate_tasks(
+def evaluate_task(
     model: Any,
     tokenizer: Any,
-    suites: Sequence[SuiteOptions],
+    suite: SuiteOptions,
     *,
     model_id: str,
     batch_size: int = 16,
-    known: Iterable[TaskResult] = (),
+    known: TaskResult | None = None,
     requests: Path | None = None,
-    keep: Callable[[TaskResult], None] | None = None,
-) -> list[TaskResult]:
-    """Return a model's accuracy on multiple-choice tasks, without examples in the prompt (zero-shot).
+) -> TaskResult:
+    """Return a model's accuracy on a multiple-choice task, without examples in the prompt (zero-shot).
 
     A document that is longer than the model's context loses its beginning, as the harness does it. With a ``limit`` a suite
     is a fixed sample of its documents.
@@ -94,16 +97,15 @@ def evaluate_tasks(
     Args:
         model: a causal language model, already loaded, also with an unmerged adapter; it is put into evaluation mode.
         tokenizer: its tokenizer.
-        suites: cards of the metric ``multiple_choice``.
+        suite: a card of the metric ``multiple_choice``.
         model_id: what names these weights.
         batch_size: sequences in a batch. Changes speed and memory only.
-        known: results of an earlier run; those that would come out again are taken over.
+        known: the result of an earlier run; it is returned where it would come out again.
         requests: a file that keeps the likelihoods of an unfinished task, for these weights alone, so that a killed run asks the
-            model nothing twice; it is removed when all tasks are done.
-        keep: called with each new result as soon as it is there.
+            model nothing twice; it is removed when the task is done.
 
     Raises:
-        ConfigError: lm-eval is not installed, a suite is no multiple-choice card, or the harness has no such task.
+        ConfigError: lm-eval is not installed, the suite is no multiple-choice card, or the harness has no such task.
         DataError: a file is missing or not the card's, or an object lacks a field.
     """
     try:
@@ -112,42 +114,33 @@ def evaluate_tasks(
         raise ConfigError(
             "multiple_choice suites need lm-evaluation-harness, which is not installed: pip install 'steerclear[quality]'."
         ) from error
-    cards = [_card(options) for options in suites]
-    earlier = {result.identity: result for result in known}
-    harness: Any = None
-    results = []
+    card = _card(suite)
+    documents = _documents(suite, card)
     with _quiet():
-        for options, card in zip(suites, cards, strict=True):
-            documents = _documents(options, card)
-            config = _task_config(str(card.task))
-            about: dict[str, Any] = {
-                "suite": options.name,
-                "card": f"{card.name} {card.version}",
-                "task": str(card.task),
-                "task_version": str(config["metadata"]["version"]),
-                "harness": version("lm_eval"),
-            }
-            identity = sha256_of([model_id, about, documents])
-            if identity in earlier:
-                results.append(earlier[identity])
-                continue
-            harness = harness or HFLM(pretrained=model, tokenizer=tokenizer, batch_size=batch_size)
-            with _remembering(harness, requests) as remembering:
-                figures = _run(remembering, config, documents)
-            result = TaskResult(**about, identity=identity, **figures)
-            if keep is not None:
-                keep(result)
-            results.append(result)
+        config = _task_config(str(card.task))
+        about: dict[str, Any] = {
+            "suite": suite.name,
+            "card": f"{card.name} {card.version}",
+            "task": str(card.task),
+            "task_version": str(config["metadata"]["version"]),
+            "harness": version("lm_eval"),
+        }
+        identity = sha256_of([model_id, about, documents])
+        if known is not None and known.identity == identity:
+            return known
+        harness = HFLM(pretrained=model, tokenizer=tokenizer, batch_size=batch_size)
+        with _remembering(harness, requests) as remembering:
+            figures = _run(remembering, config, documents)
     if requests is not None:
         requests.unlink(missing_ok=True)
-    return results
+    return TaskResult(**about, identity=identity, **figures)
 
 
 def check_documents(options: SuiteOptions) -> None:
     """Find what is wrong with a suite's documents, without a model.
 
     Raises:
-        ConfigError, DataError: as `evaluate_tasks`.
+        ConfigError, DataError: as `evaluate_task`.
     """
     _documents(options, _card(options))
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from steerclear.errors import DataError
-from steerclear.evaluation.suites import read_objects, sample_ids
+from steerclear.evaluation.suites import read_objects
 from steerclear.records import Generation, text_of
 
 
@@ -28,13 +28,9 @@ class Output:
 class Pair:
     """A reference's and a model's output to the same instruction."""
 
+    instruction: str
     reference: Output
     model: Output
-
-    @property
-    def instruction(self) -> str:
-        """What both were asked."""
-        return self.model.instruction
 
     @property
     def same(self) -> bool:
@@ -42,17 +38,15 @@ class Pair:
         return self.reference.output == self.model.output
 
 
-def read_outputs(path: Path, generator: str | None = None) -> list[Output]:
+def read_outputs(path: Path) -> list[Output]:
     """Return the outputs in a file of alpaca_eval's format (JSON list or JSONL), or in our own file of answers.
 
-    Args:
-        generator: name of the model where the rows do not say; by default the file's.
+    Where the rows do not name the model it is called as the file is.
 
     Raises:
         DataError: the file is missing, empty or malformed.
     """
-    name = generator or path.stem
-    outputs = [_output(value, name, f"{path}:{place}") for place, value in read_objects(path)]
+    outputs = [_output(value, path.stem, f"{path}:{place}") for place, value in read_objects(path)]
     if not outputs:
         raise DataError(f"{path}: has no outputs.")
     return outputs
@@ -91,7 +85,11 @@ def matched(model_outputs: Sequence[Output], reference_outputs: Sequence[Output]
     """
     models = _by_instruction(model_outputs, "model outputs")
     references = _by_instruction(reference_outputs, "reference outputs")
-    pairs = [Pair(reference=r, model=models[text]) for text, r in references.items() if text in models]
+    pairs = [
+        Pair(instruction=text, reference=reference, model=models[text])
+        for text, reference in references.items()
+        if text in models
+    ]
     if not pairs:
         raise DataError(
             f"none of the {len(models)} model outputs is to one of the {len(references)} instructions of the reference. "
@@ -112,9 +110,3 @@ def _by_instruction(outputs: Sequence[Output], what: str) -> dict[str, Output]:
     if len(generators) > 1:
         raise DataError(f"{what}: of several models: {', '.join(generators)}. Give each a file of its own.")
     return found
-
-
-def sample(pairs: list[Pair], limit: int | None) -> list[Pair]:
-    """Return a fixed sample of so many pairs, in their order; None for all. Smaller samples lie inside larger ones."""
-    chosen = sample_ids((pair.instruction for pair in pairs), limit)
-    return [pair for pair in pairs if pair.instruction in chosen]

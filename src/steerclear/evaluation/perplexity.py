@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,6 +17,7 @@ from steerclear.data.signed_labels import IGNORED
 from steerclear.data.templates import render_row
 from steerclear.data.tokenization import AvoidTokens, NothingLeftError, TokenizedRow, tokenize_row
 from steerclear.errors import ConfigError, DataError, ModelError
+from steerclear.evaluation.figures import Perplexity
 from steerclear.records import Row
 from steerclear.stats.rates import CONFIDENCE
 
@@ -26,26 +26,6 @@ RESAMPLES = 2000
 
 _CHUNK = 512
 """Tokens whose log-softmax is taken in float32 at once: 0.26 GB with a vocabulary of 128k."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Perplexity:
-    """exp of the mean negative log-likelihood of an answer token, given the prompt and the answer's tokens before it."""
-
-    rows: int
-    """Rows that were scored."""
-    tokens: int
-    """Answer tokens, each answer's end token among them, as in training."""
-    nll: float
-    """Mean negative log-likelihood of a token, in nats; every token weighs the same."""
-    perplexity: float
-    lower: float | None
-    """Of the perplexity: 95 % percentile bootstrap over rows. None below 2 rows."""
-    upper: float | None
-    cut: int
-    """Tokens beyond the longest length, which are not scored."""
-    left_out: int
-    """Rows without any answer token within the longest length."""
 
 
 def perplexity(

@@ -12,6 +12,7 @@ from rich.table import Table
 
 from steerclear.config import build
 from steerclear.errors import ConfigError, DataError
+from steerclear.evaluation.figures import Quality
 from steerclear.evaluation.openings import KIND, PREFILLED
 from steerclear.evaluation.suites import GROUP
 from steerclear.records import Verdict
@@ -120,8 +121,8 @@ class Scores:
     benign_prompts: Cell | None
     suites: dict[str, SuiteScores]
     second_opinions: list[SecondOpinion] = field(default_factory=list)
-    quality: dict[str, Any] = field(default_factory=dict)
-    """Suite -> what the model still can; see `steerclear.evaluation.quality`."""
+    quality: dict[str, Quality] = field(default_factory=dict)
+    """Suite -> what the model still can."""
 
     def pool(self, name: str) -> Cell | None:
         """Return one of `POOLS`."""

@@ -8,6 +8,7 @@ from typing import Any
 
 from steerclear.errors import DataError
 from steerclear.evaluation.curve import Checkpoint, PickLimits, pick
+from steerclear.evaluation.figures import ChoiceAccuracy, WinRate
 from steerclear.evaluation.scores import Scores
 from steerclear.experiments.paper_tables import METHOD, MODEL, ROWS
 from steerclear.experiments.published import PublishedTable, PublishedValue
@@ -132,12 +133,13 @@ def _under_attack(told: Mapping[str, Any], benchmark: str) -> Rate | Estimate | 
 
 def _figure(scores: Scores, benchmark: str) -> Rate | Estimate | None:
     """Return what was measured on a benchmark, None where it was not asked."""
-    if benchmark in ACCURACIES:
-        found = scores.quality.get(ACCURACIES[benchmark])
-        return None if found is None else Rate(**found["acc"])
-    if benchmark in WIN_RATES:
-        found = scores.quality.get(WIN_RATES[benchmark])
-        return found and Estimate(value=found["win_rate"], lower=found["lower"], upper=found["upper"])
+    found = scores.quality.get({**ACCURACIES, **WIN_RATES}.get(benchmark, ""))
+    if isinstance(found, ChoiceAccuracy):
+        return found.acc
+    if isinstance(found, WinRate):
+        return Estimate(value=found.win_rate, lower=found.lower, upper=found.upper)
+    if benchmark in (*ACCURACIES, *WIN_RATES):
+        return None
     group = scores.suites[SAFETY].groups.get(benchmark) if SAFETY in scores.suites else None
     return None if group is None else group.flagged
 

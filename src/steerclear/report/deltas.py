@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from steerclear.report.comparison import NO_VALUE
 from steerclear.report.run_data import RunData
@@ -62,15 +61,14 @@ def delta_rows(found: Sequence[Delta]) -> list[list[str]]:
 def _deltas(run: RunData, baseline: RunData) -> list[Delta]:
     found = []
     own, theirs = run.scores.quality, baseline.scores.quality
-    for suite in (suite for suite in own if suite in theirs and own[suite]["metric"] == theirs[suite]["metric"]):
-        metric = own[suite]["metric"]
+    for suite in (suite for suite in own if suite in theirs and own[suite].metric == theirs[suite].metric):
+        estimates = [quality[suite].interval for quality in (own, theirs)]
+        metric = own[suite].metric
         if metric == "multiple_choice":
-            found.append(_accuracy(run, baseline, suite))
+            found.append(_accuracy(run, baseline, suite, [_percent(rate) for rate in estimates]))
         elif metric == "perplexity":
-            estimates = [_estimate(quality[suite], "perplexity", "lower", "upper") for quality in (own, theirs)]
             found.append(_of(run, f"{suite}: perplexity", estimates, unit=""))
         elif metric == "win_rate":
-            estimates = [_estimate(quality[suite], "win_rate", "lower", "upper") for quality in (own, theirs)]
             found.append(_of(run, f"{suite}: win rate", estimates, unit="points"))
     if run.heldout is not None and run.heldout == baseline.heldout:
         losses = [data.figures.benign_loss for data in (run, baseline)]
@@ -81,17 +79,10 @@ def _deltas(run: RunData, baseline: RunData) -> list[Delta]:
 Estimate = tuple[float | None, float | None, float | None]
 
 
-def _estimate(figures: Mapping[str, Any], *names: str) -> Estimate:
-    value, lower, upper = (figures[name] for name in names)
-    return value, lower, upper
-
-
-def _accuracy(run: RunData, baseline: RunData, suite: str) -> Delta | None:
+def _accuracy(run: RunData, baseline: RunData, suite: str, estimates: Sequence[Estimate]) -> Delta | None:
     name = f"{suite}: accuracy"
     mine, theirs = run.correct.get(suite, {}), baseline.correct.get(suite, {})
     common = [document for document in mine if document in theirs]
-    rates = [data.scores.quality[suite]["acc"] for data in (run, baseline)]
-    estimates = [_percent(_estimate(rate, "rate", "lower", "upper")) for rate in rates]
     if not common:
         return _of(run, name, estimates, unit="points")
     value, base = (100 * sum(own[d] for d in common) / len(common) for own in (mine, theirs))

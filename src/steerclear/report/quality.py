@@ -12,7 +12,6 @@ from steerclear.evaluation.scores import cell_text
 from steerclear.report.comparison import NO_VALUE, RunScores
 from steerclear.report.markdown import rows_markdown
 from steerclear.sanitize import visible
-from steerclear.stats.rates import Rate
 
 
 def quality_markdown(runs: Sequence[RunScores]) -> str:
@@ -28,7 +27,7 @@ def quality_rows(runs: Sequence[RunScores]) -> list[list[str]]:
     rows = []
     for suite in suites:
         found = [run.scores.quality.get(suite) for run in runs]
-        metric = next(figures["metric"] for figures in found if figures)
+        metric = next(figures.metric for figures in found if figures)
         for name, text in QUALITY_TEXTS[metric].items():
             values = [NO_VALUE if figures is None else text(figures) for figures in found]
             if set(values) != {NO_VALUE}:
@@ -50,29 +49,28 @@ def quality_table(runs: Sequence[RunScores]) -> Table | None:
     return table
 
 
-def _interval(value: float | None, lower: float | None, upper: float | None, unit: str = "") -> str:
+def _interval(interval: tuple[float | None, float | None, float | None], unit: str = "") -> str:
+    value, lower, upper = interval
     if value is None:
         return NO_VALUE
     return f"{value:.1f}{unit}" + ("" if lower is None or upper is None else f" ({lower:.1f}-{upper:.1f})")
 
 
-QUALITY_TEXTS: dict[str, dict[str, Callable[[dict[str, Any]], str]]] = {
+QUALITY_TEXTS: dict[str, dict[str, Callable[[Any], str]]] = {
     "multiple_choice": {
-        "accuracy": lambda f: cell_text(Rate(**f["acc"])),
-        "accuracy by length": lambda f: cell_text(Rate(**f["acc_norm"])) if f["acc_norm"] else NO_VALUE,
+        "accuracy": lambda f: cell_text(f.acc),
+        "accuracy by length": lambda f: cell_text(f.acc_norm) if f.acc_norm else NO_VALUE,
     },
     "perplexity": {
-        "perplexity": lambda f: f"{_interval(f['perplexity'], f['lower'], f['upper'])}, {f['rows']} rows",
+        "perplexity": lambda f: f"{_interval(f.interval)}, {f.rows} rows",
     },
     "win_rate": {
-        "win rate": lambda f: _interval(f["win_rate"], f["lower"], f["upper"], "%"),
-        "pairs; unscored; missing": lambda f: f"{f['n']}; {f['unscored']}; {f['missing']}",
-        "win rate at equal length": lambda f: _interval(
-            f["length_controlled_win_rate"], f["lc_lower"], f["lc_upper"], "%"
-        ),
-        "same choice in both orders": lambda f: _interval(f["consistency"], None, None, "%"),
-        "choice of the first place": lambda f: _interval(f["first_position_rate"], None, None, "%"),
-        "annotator": lambda f: f["annotator"],
+        "win rate": lambda f: _interval(f.interval, "%"),
+        "pairs; unscored; missing": lambda f: f"{f.n}; {f.unscored}; {f.missing}",
+        "win rate at equal length": lambda f: _interval((f.length_controlled_win_rate, f.lc_lower, f.lc_upper), "%"),
+        "same choice in both orders": lambda f: _interval((f.consistency, None, None), "%"),
+        "choice of the first place": lambda f: _interval((f.first_position_rate, None, None), "%"),
+        "annotator": lambda f: f.annotator,
     },
 }
 """Metric -> what is told of it, and how."""

@@ -243,6 +243,6 @@ def _log(folder: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 
 def _correct(folder: Path, scores: Scores) -> dict[str, dict[str, bool]]:
     """Return which documents of the multiple-choice suites were answered rightly, where the files are there."""
-    suites = [name for name, figures in scores.quality.items() if figures["metric"] == "multiple_choice"]
+    suites = [name for name, figures in scores.quality.items() if figures.metric == "multiple_choice"]
     files = {name: folder / "quality" / f"{name}.json" for name in suites}
     return {name: read_json(file)["acc"]["correct"] for name, file in files.items() if file.is_file()}
