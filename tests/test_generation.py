@@ -191,10 +191,10 @@ def test_messages_take_the_chat_template_without_a_second_bos(run: Any, model: A
 @pytest.mark.parametrize("template", TEMPLATES)
 def test_a_begun_answer_has_the_tokens_of_a_training_row(run: Any, model: Any, tokenizer: Any, template: str) -> None:
     opening, rest = "mix the  flour", " and the water , then wait ."
-    begun = begin_answer(render_prompt("how do i bake bread ? ", "", template), opening)
-    row = render_row(
-        Row(id="a", prompt="how do i bake bread ? ", completion=opening + rest, label=False, source="f"), template
-    )
+    # Where a plain prompt ends in a space, a row keeps the boundary that a begun text no longer has: see test_tokenization.
+    asked = "how do i bake bread ?" + (" " if template != "plain" else "\n")
+    begun = begin_answer(render_prompt(asked, "", template), opening)
+    row = render_row(Row(id="a", prompt=asked, completion=opening + rest, label=False, source="f"), template)
     trained = tokenize_row(tokenizer, row.prompt, row.completion, row.label, avoid=AvoidTokens()).input_ids
     answer = run(GREEDY, PROMPTS[:1], rendered=[begun])[0]
     # The row's ids up to the opening's end, and what the model says after just these.

@@ -388,3 +388,38 @@ def test_real_files_are_read_whole(shared_data: Path, file: str, role: str, wher
     ]
     assert len(read.rows) == len(wanted) == kept
     assert not read.problems
+
+
+def test_system_and_history_of_alpaca_rows_are_turns(tmp_path: Path) -> None:
+    row = {
+        "instruction": "then ?",
+        "input": "a mat",
+        "output": "a cat",
+        "system": "be brief",
+        "history": [["hi", "ho"]],
+    }
+    read = read_source(write(tmp_path / "rows.jsonl", row), "benign")
+    assert [(turn["role"], turn["content"]) for turn in read.rows[0].prompt] == [
+        ("system", "be brief"), ("user", "hi"), ("assistant", "ho"), ("user", "then ?\n\na mat"),
+    ]  # fmt: skip
+    assert (read.rows[0].input, read.warnings) == ("", [])
+    plain = read_source(write(tmp_path / "rows.jsonl", row | {"system": "", "history": []}), "benign")
+    assert (plain.rows[0].prompt, plain.rows[0].input) == ("then ?", "a mat")
+    wrong = read_source(write(tmp_path / "rows.jsonl", row | {"history": ["hi"]}), "benign")
+    assert "history: expected a list of pairs of texts" in wrong.problems[0].message
+
+
+def test_columns_that_change_the_meaning_and_are_not_read_are_named(tmp_path: Path) -> None:
+    row = {"prompt": "p", "response": "r", "is_safe": True, "system": "be brief", "tools": [], "pool": 3}
+    assert read_source(write(tmp_path / "rows.jsonl", row), "benign").warnings == [
+        "rows.jsonl: system: not read in rows of the format triples."
+    ]
+
+
+@pytest.mark.parametrize(("weight", "kept"), [(0, 0), (1, 1), (None, 1)])
+def test_an_answer_of_weight_0_is_not_learnt_and_told(tmp_path: Path, weight: int | None, kept: int) -> None:
+    turns = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]
+    turns[-1] |= {} if weight is None else {"weight": weight}  # type: ignore[dict-item]
+    read = read_source(write(tmp_path / "rows.jsonl", {"messages": turns}), "benign")
+    assert (len(read.rows), read.counts["weight"]) == (kept, 1 - kept)
+    assert kept or "the last answer has weight 0" in read.problems[0].message

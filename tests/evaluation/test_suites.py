@@ -73,7 +73,8 @@ def test_limit_is_a_nested_sample_in_file_order(write):
     [
         ([{"id": "a", "prompt": "x"}, {"id": "a", "prompt": "y"}], {}, r"prompts.jsonl:2: id 'a' occurs already in .*:1\."),
         ([{"id": "a", "text": "x"}], {}, r"prompts.jsonl:1: no 'prompt' \(or 'instruction'\): got the fields id, text"),
-        ([{"id": "a", "prompt": ""}], {}, "no 'prompt'"),
+        ([{"id": "a", "prompt": ""}], {}, "no text in 'prompt'"),
+        ([{"id": "a", "prompt": None}], {}, "no text in 'prompt'"),
         ([{"prompt": "x"}], {"by": "label"}, r"prompts.jsonl:1: no 'label', the field of 'by': got the fields prompt"),
         ([], {}, "has no prompts"),
         (

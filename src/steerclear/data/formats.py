@@ -52,10 +52,33 @@ class Format:
     content: Callable[[dict[str, Any], str], Content]
     """Takes a raw row and the role apart."""
 
+    def unread(self, raw: dict[str, Any]) -> set[str]:
+        """Return the columns of `MEANINGFUL` that a raw row has a value in and that this format does not read."""
+        own = {name.strip(" ?") for name in self.fields.split(",")}
+        return {name for name in MEANINGFUL if raw.get(name) and name not in own}
+
 
 def _alpaca(raw: dict[str, Any], role: str) -> Content:
     label = _label(raw, "label", default=role == "benign")
-    return Content(_text(raw, "instruction"), _text(raw, "output"), label, input=_text(raw, "input"))
+    asked, extra = _text(raw, "instruction"), _text(raw, "input")
+    before = _before(raw)
+    if not before:
+        return Content(asked, _text(raw, "output"), label, input=extra)
+    question = f"{asked}\n\n{extra}" if extra.strip() else asked
+    return Content([*before, {"role": "user", "content": question}], _text(raw, "output"), label)
+
+
+def _before(raw: dict[str, Any]) -> Messages:
+    """Return the turns of the columns ``system`` and ``history``, as LLaMA-Factory's alpaca rows have them."""
+    system, history = _text(raw, "system"), raw.get("history") or []
+    turns = [{"role": "system", "content": system}] if system.strip() else []
+    if not isinstance(history, list) or not all(
+        isinstance(pair, list) and len(pair) == 2 and all(isinstance(text, str) for text in pair) for pair in history
+    ):
+        raise LeftOutError("type", "history: expected a list of pairs of texts, each a question and its answer.")
+    for asked, answered in history:
+        turns += [{"role": "user", "content": asked}, {"role": "assistant", "content": answered}]
+    return turns
 
 
 def _triple(raw: dict[str, Any], role: str) -> Content:  # noqa: ARG001 (the label says it)
@@ -71,6 +94,8 @@ def _conversation(raw: dict[str, Any], role: str) -> Content:
     turns = _turns(raw, "messages")
     if turns and turns[-1]["role"] != "assistant":
         raise LeftOutError("type", f"messages: the last one is of role {turns[-1]['role']!r}, expected assistant.")
+    if turns and raw["messages"][-1].get("weight") == 0:
+        raise LeftOutError("weight", "messages: the last answer has weight 0, so there is nothing to learn.")
     return Content(turns[:-1], turns[-1:], _label(raw, "label", default=role == "benign"))
 
 
@@ -89,8 +114,11 @@ def _canonical(raw: dict[str, Any], role: str) -> Content:  # noqa: ARG001 (the 
     return Content(prompt, completion, label, context=_text(raw, "context"))
 
 
+MEANINGFUL = ("system", "system_prompt", "history", "tools", "chat_template_kwargs", "images")
+"""Columns that change what a row means; where a format does not read one, the user is told."""
+
 FORMATS = {
-    "alpaca": Format(("instruction", "output"), "instruction, input?, output, label?", _alpaca),
+    "alpaca": Format(("instruction", "output"), "instruction, input?, output, label?, system?, history?", _alpaca),
     "triples": Format(("prompt", "response"), "prompt, response, is_safe", _triple),
     "pairs": Format(("prompt", "unsafe", "safe"), "prompt, unsafe, safe", _pair),
     "messages": Format(("messages",), "messages, label?", _conversation),

@@ -104,6 +104,7 @@ def read_source(
     problems: list[Problem] = []
     ids: set[str] = set()
     found, unjudged = "", 0
+    unread: set[str] = set()
     for line, raw in raw_rows:
         if len(rows) == limit:
             break
@@ -111,6 +112,7 @@ def read_source(
         holds = _holds(where, raw, f"{source}:{line}")
         row_id = make_row_id(raw.get("id"), f"{Path(name).stem}-{line}", line, ids)
         counts["read"] += 1
+        unread |= FORMATS[found].unread(raw)
         place = f"{name}:{line}"
         try:
             if not holds:
@@ -128,7 +130,7 @@ def read_source(
     if not found:
         raise DataError(f"{source}: holds no rows. Give a file with at least one.")
     counts["kept"] = len(rows)
-    warnings = []
+    warnings = [f"{name}: {', '.join(sorted(unread))}: not read in rows of the format {found}."] if unread else []
     if role == "unsafe" and found == "canonical" and unjudged:
         warnings.append(
             f"{name}: in {unjudged} of {len(rows)} rows label false may mean merely worse, not unsafe, as in data made for "

@@ -146,7 +146,8 @@ def sample_ids(ids: Iterable[str], limit: int | None) -> set[str]:
 def _prompt(place: str, name: str, value: dict[str, Any], options: SuiteOptions, card: Card | None) -> Prompt | None:
     """Return the prompt of an object; None where its unsafe answer is too short to begin an answer and leave a rest."""
     if card is None:
-        text, missing = value.get("prompt", value.get("instruction")), "'prompt' (or 'instruction')"
+        own = "prompt" if "prompt" in value else "instruction"
+        text, missing = value.get(own), f"text in '{own}'" if own in value else "'prompt' (or 'instruction')"
     else:
         text, missing = value.get(card.fields.prompt), f"'{card.fields.prompt}'"
     if not isinstance(text, str | list) or not text:

@@ -10,10 +10,12 @@ from typing import Any
 
 import torch
 
+from steerclear.data.chat import chat_form
 from steerclear.data.prepare import PreparedData
-from steerclear.data.signed_labels import IGNORED, decode
+from steerclear.data.signed_labels import decode
 from steerclear.errors import Log, SteerClearError
 from steerclear.experiments.run import Run
+from steerclear.generation.decoding import stop_ids
 from steerclear.recipe.train import load_recipe
 from steerclear.store.runs import versions
 from steerclear.training.cost import heaviest_rows, micro_batch_seconds, peak_memory, sample_trainer
@@ -64,6 +66,7 @@ def _check_training(setup: TrainingSetup, prepared: PreparedData, scratch: str, 
     total = sum(p.numel() for p in trainer.model.parameters())
     log(f"ok    model: {total:,} weights, {sum(p.numel() for p in trained):,} of them trained")
     good = _check_end_token(trainer, log)
+    _check_template(trainer.processing_class, setup.data.template, log)
     seconds = micro_batch_seconds(trainer, heaviest_rows(trainer))
     good &= _check_gradients(trainer, log)
     _report_cost(trainer, prepared, seconds, log)
@@ -71,26 +74,39 @@ def _check_training(setup: TrainingSetup, prepared: PreparedData, scratch: str, 
 
 
 def _check_end_token(trainer: Trainer, log: Log) -> bool:
+    """Find answers that do not teach the model to stop where generation stops."""
     tokenizer: Any = trainer.processing_class
-    ends = set(tokenizer.all_special_ids)
-    labels = [next(y for y in reversed(row["labels"]) if y != IGNORED) for row in trainer.train_dataset]
-    kinds = decode(torch.tensor(labels))
-    imitated = kinds.targets[kinds.imitate].tolist()
-    # A chat template may end a turn with a line break.
-    ended = sum(y in ends or not tokenizer.decode([y]).strip() for y in imitated)
-    share = ended / max(1, len(imitated))
+    stops = stop_ids(trainer.model, tokenizer)
+    kinds = [decode(torch.tensor(row["labels"])) for row in trainer.train_dataset]
+    learnt = [kind.targets[kind.imitate].tolist() for kind in kinds if bool(kind.imitate.any())]
+    ended = [next((y for y in reversed(targets) if y in stops), None) for targets in learnt]
+    ends = sorted({y for y in ended if y is not None})
+    names = " and ".join(repr(tokenizer.decode([y])) for y in ends)
     example = tokenizer.decode(trainer.train_dataset[0]["input_ids"])
     log(f"note  a row as the model sees it: {example[:60]!r} ... {example[-30:]!r}")
-    if share < 0.5:
+    count = len(ended) - ended.count(None)
+    if count < 0.5 * len(ended):
+        known = ", ".join(repr(tokenizer.decode([y])) for y in sorted(stops)) or "there is none"
         log(
-            f"FAIL  end token: only {ended} of {len(imitated)} answers end with one, so the model would not learn to stop. "
-            "Raise training.max_length, or set an eos_token in the tokenizer."
+            f"FAIL  end token: only {count} of {len(ended)} answers end with one at which generation stops ({known}), so the "
+            "model would not learn to stop. Raise training.max_length, set an eos_token in the tokenizer, or mend its chat "
+            "template."
         )
         return False
-    log(
-        f"ok    end token: {ended} of {len(imitated)} benign answers end with {tokenizer.eos_token!r} (the rest were cut)"
-    )
+    log(f"ok    end token: {count} of {len(ended)} benign answers end with {names} (the rest were cut)")
     return True
+
+
+def _check_template(tokenizer: Any, template: str, log: Log) -> None:
+    """Say where a chat template does not open the turn that is to be answered."""
+    if template != "chat" or tokenizer.chat_template is None:
+        return
+    form = chat_form(tokenizer)
+    if form.header:
+        log(
+            "note  the chat template adds no generation prompt (add_generation_prompt): what stands before an answer is taken "
+            f"from its own rendering ({form.header!r}). A server that asks this model must add it too."
+        )
 
 
 def _check_gradients(trainer: Trainer, log: Log) -> bool:

@@ -17,6 +17,8 @@ from transformers import (
     TopPLogitsWarper,
 )
 
+from steerclear.data.chat import end_ids, prompt_text
+from steerclear.data.tokenization import prompt_ids
 from steerclear.errors import DataError, ModelError
 from steerclear.generation.options import GenerationOptions
 from steerclear.records import Generation, Messages, Prompt
@@ -68,7 +70,7 @@ class Decoder:
         self._model = (model.get_base_model() if hasattr(model, "get_base_model") else model).eval()
         self._tokenizer = tokenizer
         self._options = options
-        self._ends = _end_ids(self._model, tokenizer)
+        self._ends = stop_ids(self._model, tokenizer)
         pad = tokenizer.pad_token_id
         self._pad = pad if pad is not None else min(self._ends, default=0)
 
@@ -158,10 +160,11 @@ def _only(config: GenerationConfig, model: Any) -> Iterator[None]:
         model.generation_config = own
 
 
-def _end_ids(model: Any, tokenizer: Any) -> set[int]:
+def stop_ids(model: Any, tokenizer: Any) -> set[int]:
+    """Return the ids at which generation stops: the model's own, and those that end an answer for its tokenizer."""
     configured = model.generation_config.eos_token_id
     ends = set(configured) if isinstance(configured, list) else {configured}
-    return {end for end in ends | {tokenizer.eos_token_id} if end is not None}
+    return {end for end in ends if end is not None} | end_ids(tokenizer)
 
 
 def encode(tokenizer: Any, text: str | Messages, prompt_id: str) -> list[int]:
@@ -170,30 +173,29 @@ def encode(tokenizer: Any, text: str | Messages, prompt_id: str) -> list[int]:
     The turn of an assistant that comes last is left open, so the model goes on with it; after any other it begins a turn.
 
     Raises:
-        ModelError: a conversation, and the tokenizer has no chat template, or one that cannot leave the last turn open.
+        ModelError: a conversation, and the tokenizer has no chat template, or one that cannot render it.
     """
     if isinstance(text, str):
-        return tokenizer(text, verbose=False)["input_ids"]  # it would warn of a length that is looked at here
+        return prompt_ids(tokenizer, text, is_chat=False)
     if tokenizer.chat_template is None:
         raise ModelError(
             f"prompt '{prompt_id}' is a conversation, but the tokenizer has no chat template. "
             "Choose a text template, or a chat model's tokenizer."
         )
-    if text[-1]["role"] == "assistant":
-        rendered = _begun(tokenizer, text, prompt_id)
-    else:
-        rendered = tokenizer.apply_chat_template(text, add_generation_prompt=True, tokenize=False)
-    return tokenizer(rendered, add_special_tokens=False, verbose=False)["input_ids"]
-
-
-def _begun(tokenizer: Any, turns: Messages, prompt_id: str) -> str:
     try:
-        return tokenizer.apply_chat_template(turns, continue_final_message=True, tokenize=False)
+        rendered = prompt_text(tokenizer, text)
     except Exception as error:  # a template may raise anything: jinja errors, its own raise_exception
+        problem = (
+            "leave the assistant's turn open for the model to go on with" if _is_begun(text) else f"render it: {error}"
+        )
         raise ModelError(
-            f"prompt '{prompt_id}': the tokenizer's chat template cannot leave the assistant's turn open for the model to go "
-            "on with. Choose a text template (alpaca or plain)."
+            f"prompt '{prompt_id}': the tokenizer's chat template cannot {problem}. Choose a text template (alpaca or plain)."
         ) from error
+    return prompt_ids(tokenizer, rendered, is_chat=True)
+
+
+def _is_begun(turns: Messages) -> bool:
+    return turns[-1]["role"] == "assistant"
 
 
 def too_long(encoded: dict[str, list[int]], options: GenerationOptions, context: int | None) -> dict[str, str]:

@@ -56,7 +56,7 @@ def tokenize_rows(
             if not row["label"]:
                 # How many unsafe rows there are is what experiments vary: none may vanish.
                 raise
-            return {"input_ids": [], "labels": [], "cut": 0, "added": False}
+            return {"input_ids": [], "labels": [], "cut": 0, "controls": 0, "merges": False, "added": False}
         return vars(tokenized) | {"added": bool(row.get("added"))}
 
     tokenized = dataset.map(
@@ -66,11 +66,14 @@ def tokenize_rows(
         num_proc=args.dataset_num_proc,
         desc=f"Tokenizing {name} dataset",
     )
-    return _without_empty(tokenized, args.max_length, name)
+    ids = dataset["id"] if "id" in dataset.column_names else [f"row {index}" for index in range(len(dataset))]
+    return _log_what_was_found(tokenized, ids, args.max_length, name)
 
 
-def _without_empty(tokenized: Dataset, max_length: int | None, name: str) -> tuple[Dataset, dict[str, int]]:
-    """Count and report rows that were cut or are left out; return those that stay."""
+def _log_what_was_found(
+    tokenized: Dataset, ids: list[str], max_length: int | None, name: str
+) -> tuple[Dataset, dict[str, int]]:
+    """Count and report rows that were cut, left out, or are read otherwise than they look; return those that stay."""
     cut = tokenized["cut"]
     kept = tokenized.filter(lambda row: len(row["input_ids"]) > 0, desc=f"Checking {name} dataset")
     counts = {"rows": sum(c > 0 for c in cut), "tokens": sum(cut), "rows_left_out": len(cut) - len(kept)}
@@ -80,9 +83,24 @@ def _without_empty(tokenized: Dataset, max_length: int | None, name: str) -> tup
             "alone is longer are left out.",
             *(name, len(cut), counts["rows"], max_length, counts["tokens"], counts["rows_left_out"]),
         )
+    if controls := sum(count > 0 for count in tokenized["controls"]):
+        logger.warning(
+            "%s: %d of %d rows spell control tokens such as <bos> in their text, which the model reads as such. Remove them "
+            "where they are not meant.",
+            *(name, controls, len(cut)),
+        )
+        counts["rows_with_controls"] = controls
+    if merges := sum(tokenized["merges"]):
+        first = ids[tokenized["merges"].index(True)]
+        logger.warning(
+            "%s: in %d of %d rows the end of the prompt and the beginning of the answer would be one token (first: %s), as where "
+            "a prompt ends in a space. They are tokenized apart, as in generation; better move the space to the answer.",
+            *(name, merges, len(cut), first),
+        )
+        counts["rows_merging"] = merges
     if not len(kept):
         raise DataError(f"{name}: no answer token is left in any row. Raise max_length (got {max_length}).")
-    return kept.remove_columns("cut"), counts
+    return kept.remove_columns(["cut", "controls", "merges"]), counts
 
 
 def fill_batches(rows: Dataset, args: Any, nothing: Callable[[dict[str, Any]], dict[str, Any]]) -> Dataset:
