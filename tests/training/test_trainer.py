@@ -24,6 +24,7 @@ OBJECTIVES = [
     {"objective": "nlcl", "avoid_tokens": "all"},
     {"objective": "unlikelihood", "avoid_tokens": "all"},
 ]
+each_objective = pytest.mark.parametrize("objective", OBJECTIVES, ids=lambda o: o["objective"])
 
 
 def close(a: torch.Tensor, b: torch.Tensor) -> bool:
@@ -62,7 +63,7 @@ def plain_step(model: Any, tokenizer: Any, dataset: Dataset, objective: dict[str
     return float(loss.detach())
 
 
-@pytest.mark.parametrize("objective", OBJECTIVES, ids=lambda o: o["objective"])
+@each_objective
 @pytest.mark.parametrize(("benign", "unsafe"), [(5, 0), (19, 1), (4, 4), (5, 1)])
 def test_the_step_is_the_hand_written_one(
     make_trainer: Any,
@@ -85,23 +86,27 @@ def test_the_step_is_the_hand_written_one(
     assert trainer.state.log_history[0]["loss"] == pytest.approx(expected, rel=1e-5)
 
 
-@pytest.mark.parametrize("objective", OBJECTIVES, ids=lambda o: o["objective"])
-@pytest.mark.parametrize(
-    "cut",
-    [
-        {"per_device_train_batch_size": 1, "gradient_accumulation_steps": 8},
-        {"per_device_train_batch_size": 3, "gradient_accumulation_steps": 3},
-        {"packing": True},
-        {"packing": True, "per_device_train_batch_size": 1, "gradient_accumulation_steps": 8, "max_length": 64},
-        {"padding_free": True, "max_length": None},
-        {"gradient_checkpointing": True},
-        {"loss_impl": "reference"},
-    ],
-    ids=["1x8", "3x3", "packed", "packed-accumulated", "padding-free", "checkpointed", "reference"],
-)
+CUTS: dict[str, dict[str, Any]] = {
+    "3x3": {"per_device_train_batch_size": 3, "gradient_accumulation_steps": 3},
+    "packed-accumulated": {
+        "packing": True,
+        "per_device_train_batch_size": 1,
+        "gradient_accumulation_steps": 8,
+        "max_length": 64,
+    },
+    "1x8": {"per_device_train_batch_size": 1, "gradient_accumulation_steps": 8},
+    "packed": {"packing": True},
+    "padding-free": {"padding_free": True, "max_length": None},
+    "checkpointed": {"gradient_checkpointing": True},
+    "reference": {"loss_impl": "reference"},
+}
+
+
+@each_objective
 def test_no_way_of_cutting_the_batch_changes_the_gradient(
-    make_trainer: Any, rows: Rows, step_gradient: Any, objective: Any, cut: Any
+    make_trainer: Any, rows: Rows, step_gradient: Any, objective: Any
 ) -> None:
+    """Every objective on the first two cuts, which pad, pack and accumulate; one that counts its tokens on all of them."""
     dataset = rows(5, 3)
 
     def gradient(**changes: Any) -> torch.Tensor:
@@ -112,12 +117,25 @@ def test_no_way_of_cutting_the_batch_changes_the_gradient(
 
     whole = gradient()
     assert whole.norm() > 0.1
-    assert close(gradient(**cut), whole)
+    for name in CUTS if objective["objective"] == "emd" else list(CUTS)[:2]:
+        assert close(gradient(**CUTS[name]), whole), name
 
 
-@pytest.mark.parametrize("objective", OBJECTIVES, ids=lambda o: o["objective"])
-@pytest.mark.parametrize("cut", [{}, {"packing": True}, {"padding_free": True, "max_length": None}], ids=str)
-@pytest.mark.parametrize("lora", [True, False], ids=["lora", "full"])
+LAYOUTS: list[tuple[dict[str, Any], bool]] = [
+    ({}, True),
+    ({"packing": True}, False),
+    ({"packing": True}, True),
+    ({"padding_free": True, "max_length": None}, False),
+    ({"padding_free": True, "max_length": None}, True),
+    ({}, False),
+]
+
+
+@pytest.mark.parametrize(
+    ("objective", "cut", "lora"),
+    [(o, *layout) for o in OBJECTIVES for layout in (LAYOUTS if o["objective"] == "emd_bound" else LAYOUTS[:2])],
+    ids=lambda value: value["objective"] if isinstance(value, dict) and "objective" in value else str(value),
+)
 def test_streamed_and_reference_walk_the_same_way(
     make_trainer: Any, rows: Rows, objective: Any, cut: Any, lora: bool
 ) -> None:
@@ -165,7 +183,7 @@ def test_the_papers_bound_has_no_half(
     )
 
 
-@pytest.mark.parametrize("objective", OBJECTIVES, ids=lambda o: o["objective"])
+@each_objective
 def test_a_batch_of_unsafe_rows_only(
     make_trainer: Any, make_llama: Any, tokenizer: Any, rows: Rows, step_gradient: Any, objective: Any
 ) -> None:
