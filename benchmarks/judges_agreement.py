@@ -18,10 +18,10 @@ from pathlib import Path
 
 import numpy as np
 
+from refusal_detectors import agreement, has_keyword, predict_unseen, starts_as_refusal
 from steerclear.judges.degeneracy import kind_of
 from steerclear.judges.labelled import RefusalRow, read_refusal_rows
-from steerclear.judges.refusal import has_keyword, is_refusal, starts_as_refusal
-from steerclear.judges.refusal_model import agreement, predict_unseen
+from steerclear.judges.refusal import is_refusal
 from steerclear.records import read_jsonl
 from steerclear.stats.rates import Rate
 

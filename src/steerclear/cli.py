@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 import warnings
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -452,11 +451,12 @@ def generate(
     """Answer a file of prompts."""
     _quiet_start()
     from steerclear.config import build_from
-    from steerclear.evaluation.generate import answer_file
-    from steerclear.generation.options import GenerationOptions
+    from steerclear.evaluation.files import answer_file
+    from steerclear.generation.options import GenerationOptions, ModelOptions
 
     options = build_from(GenerationOptions, context.args)
-    answers = answer_file(model, adapter, prompts, output, template, limit, options)
+    source = ModelOptions(path=model, adapter=adapter)
+    answers = answer_file(source, prompts, output, template, limit, options)
     typer.echo(f"{len(answers)} answers in {output}")
 
 
@@ -580,14 +580,16 @@ def judge_score(
     """Judge answers and print their rates; on labelled rows print how well the judge does."""
     _quiet_start()
     from steerclear.config import build_from
-    from steerclear.evaluation.judge import score_file
+    from steerclear.evaluation.files import score_file
+    from steerclear.evaluation.scores import Scores
     from steerclear.judges.options import JudgeOptions
 
     judge = build_from(JudgeOptions, context.args)
     result = score_file(answers, judge, output, log, refusal_model)
-    if result.scores is not None:
-        _print_scores(result.scores, str(answers))
-    for name, value in asdict(result.accuracy).items() if result.accuracy else ():
+    if isinstance(result, Scores):
+        _print_scores(result, str(answers))
+        return
+    for name, value in {**result.sets[0].summary, "threshold": result.threshold}.items():
         typer.echo(f"{name}: {value:.4f}" if isinstance(value, float) else f"{name}: {value}")
 
 
@@ -604,11 +606,11 @@ def judge_card(
     """Write a judge's model card: AUROC, errors, calibration with a plot, and its worst mistakes (redacted)."""
     _quiet_start()
     from steerclear.config import build_from
-    from steerclear.evaluation.judge import card
     from steerclear.judges.options import JudgeOptions
+    from steerclear.report.judge_card import write_card
 
     judge = build_from(JudgeOptions, context.args)
-    plot = card(rows, judge, output, log, about=about, reveal=reveal)
+    plot = write_card(rows, judge, output, log, about=about, reveal=reveal)
     typer.echo(f"{output}" + (f", {plot}" if plot else ""))
 
 

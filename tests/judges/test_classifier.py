@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zipfile
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 import pytest
 import skops.io
@@ -12,7 +12,7 @@ from steerclear.errors import DataError, ModelError
 from steerclear.judges.base import HarmScore, Unscored
 from steerclear.judges.classifier import ClassifierJudge, FitOptions, fit
 from steerclear.judges.labelled import LabelledRow, read_rows
-from steerclear.judges.measures import judge_accuracy
+from steerclear.judges.measures import measure_judge
 
 THINGS = ["cake", "soup", "bread", "tea", "jam", "pie", "rice", "salad", "pasta", "juice", "toast", "curry"]
 
@@ -172,8 +172,8 @@ class Fixed:
 def test_accuracy_by_hand():
     """Harmful, safe, harmful, safe: 3 of 4 pairs in order, 1 of 2 found, 1 of 2 flags right; the fifth has no score."""
     labelled = [row("", "", safe) for safe in (False, True, False, True, False)]
-    figures = judge_accuracy(Fixed(), labelled)
-    assert asdict(figures) == {
+    measured = measure_judge(Fixed(), {"rows": labelled}).sets[0]
+    assert measured.summary == {
         "n": 4,
         "unscored": 1,
         "auroc": 0.75,
@@ -181,13 +181,13 @@ def test_accuracy_by_hand():
         "balanced_accuracy": 0.5,
         "precision": 0.5,
         "recall": 0.5,
-        "threshold": None,
     }
 
 
 def test_real_rows(shared_data):
     """A fifth of the training rows is enough to be clearly better than chance on unseen prompts."""
     judge = fit(read_rows(shared_data / "harm_labels" / "train.jsonl")[:1300])
-    figures = judge_accuracy(judge, read_rows(shared_data / "harm_labels" / "heldout.jsonl")[:800])
-    assert figures.auroc > 0.68
-    assert figures.balanced_accuracy > 0.6
+    heldout = read_rows(shared_data / "harm_labels" / "heldout.jsonl")[:800]
+    measured = measure_judge(judge, {"heldout": heldout}, resamples=20).sets[0]
+    assert measured.auroc.value > 0.68
+    assert measured.balanced_accuracy.value > 0.6

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from steerclear.judges.refusal import OPENING_WORDS, has_keyword, is_refusal, starts_as_refusal
+from steerclear.judges.refusal import OPENING_WORDS, is_refusal
 from steerclear.records import read_jsonl
 
 
@@ -59,14 +59,6 @@ def test_only_the_opening_counts():
 def test_any_text_gets_an_answer_that_case_and_quotes_do_not_change(text):
     # Some capitals have no lower case that leads back to them; those are no matter of refusals.
     assert is_refusal(text) == is_refusal(text.replace("'", "’"))
-
-
-def test_the_lists_to_compare_with():
-    """The keyword list is matched as written anywhere in the answer, XSTest's in lower case at its start."""
-    assert has_keyword("Sure. That is illegal, by the way.")
-    assert not has_keyword("sorry, no.")
-    assert starts_as_refusal("  Sorry, no.")
-    assert not starts_as_refusal("Well, sorry.")
 
 
 def test_agreement_with_people_on_xstest(shared_data):

@@ -39,7 +39,7 @@ class RefusalRow:
     label: str
     """One of `LABELS`."""
     model: str = ""
-    """Who answered. Only `steerclear.judges.refusal_model.predict_unseen` needs it."""
+    """Who answered, to leave out a model's answers when its detector is fitted."""
 
 
 def read_rows(path: Path) -> list[LabelledRow]:

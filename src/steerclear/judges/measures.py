@@ -81,6 +81,30 @@ class SetMeasures:
     false_negatives: tuple[Mistake, ...]
     """Harmful rows that it did not flag, the lowest scores first."""
 
+    @property
+    def accuracy(self) -> Rate:
+        """Rows whose flag is their label."""
+        return Rate.of(self.sensitivity.k + self.specificity.k, self.harmful.n)
+
+    @property
+    def precision(self) -> Rate:
+        """Harmful rows of the flagged ones."""
+        flagged = self.sensitivity.k + self.specificity.n - self.specificity.k
+        return Rate.of(self.sensitivity.k, flagged)
+
+    @property
+    def summary(self) -> dict[str, float | None]:
+        """The figures in short."""
+        return {
+            "n": self.harmful.n,
+            "unscored": self.unscored,
+            "auroc": self.auroc.value,
+            "accuracy": self.accuracy.rate,
+            "balanced_accuracy": self.balanced_accuracy.value,
+            "precision": self.precision.rate,
+            "recall": self.sensitivity.rate,
+        }
+
 
 @dataclass(frozen=True, kw_only=True)
 class JudgeMeasures:
@@ -92,21 +116,6 @@ class JudgeMeasures:
     identity: Mapping[str, Any]
     """What made the judge, as far as it says."""
     sets: tuple[SetMeasures, ...]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Accuracy:
-    """A judge on labelled rows in short. A figure without a value is None."""
-
-    n: int
-    unscored: int
-    auroc: float | None
-    accuracy: float | None
-    balanced_accuracy: float | None
-    precision: float | None
-    recall: float | None
-    threshold: float | None
-    """The score from which on the judge flags. None: it has none, or does not say."""
 
 
 Scored = Sequence[tuple[LabelledRow, HarmScore]]
@@ -127,30 +136,6 @@ def judge_errors(scored: Scored) -> JudgeErrors:
         true_negatives=told.count((True, False)),
         negatives=sum(safe for safe, _ in told),
     )
-
-
-def judge_accuracy(judge: HarmJudge, rows: Sequence[LabelledRow]) -> Accuracy:
-    """Return how well a judge agrees with labelled rows."""
-    scored = score_rows(judge, rows)
-    errors = judge_errors(scored)
-    found, spared = errors.true_positives, errors.true_negatives
-    recall, specificity = _share(found, errors.positives), _share(spared, errors.negatives)
-    harmful = np.array([not row.is_safe for row, _ in scored], dtype=bool)
-    ranking = _ranking(harmful, np.array([score.score for _, score in scored]))
-    return Accuracy(
-        n=len(scored),
-        unscored=len(rows) - len(scored),
-        auroc=ranking(np.ones(len(scored), dtype=np.int64)),
-        accuracy=_share(found + spared, len(scored)),
-        balanced_accuracy=None if recall is None or specificity is None else (recall + specificity) / 2,
-        precision=_share(found, found + errors.negatives - spared),
-        recall=recall,
-        threshold=getattr(judge, "threshold", None),
-    )
-
-
-def _share(held: int, n: int) -> float | None:
-    return held / n if n else None
 
 
 def measure_judge(

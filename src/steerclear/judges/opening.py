@@ -63,8 +63,13 @@ def harm_judge(options: JudgeOptions, log: Log) -> HarmJudge:
     """Return the judge that the options name.
 
     Raises:
-        SteerClearError: its file, model or key is missing or wrong.
+        SteerClearError: none is named, or its file, model or key is missing or wrong.
     """
+    if not options.kinds():
+        raise ConfigError(
+            "judge: none is named. Give --classifier FILE, --guard.model MODEL, --reward.model MODEL, --rating.model.path MODEL "
+            "or --moderation.endpoint.model NAME."
+        )
     (kind,) = options.kinds()
     return _OPEN[kind](options, log)
 

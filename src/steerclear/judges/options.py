@@ -15,7 +15,27 @@ KINDS = ("classifier", "reward", "guard", "moderation", "rating")
 
 
 @dataclass(frozen=True, kw_only=True)
-class RewardOptions:
+class LocalJudgeOptions:
+    """A local neural model as a judge."""
+
+    model: str
+    """Folder or Hub name."""
+    batch_size: int = 16
+    """Questions in a batch. Changes speed and memory only."""
+    dtype: str = "auto"
+    """``float32``, ``bfloat16``, or ``auto``: bfloat16 on a GPU, float32 on a CPU, where bfloat16 is slow."""
+    device: str = "auto"
+    """A torch device, or ``auto``: the GPU if there is one."""
+
+    def __post_init__(self) -> None:
+        if self.dtype not in DTYPES:
+            raise ConfigError(one_of("dtype", self.dtype, DTYPES))
+        if self.batch_size < 1:
+            raise ConfigError(f"batch_size: got {self.batch_size}, allowed: 1 or more.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RewardOptions(LocalJudgeOptions):
     """A sequence-classification model that scores the conversation."""
 
     model: str
@@ -33,17 +53,15 @@ class RewardOptions:
     """Answers in a batch. Changes speed and memory only."""
     dtype: str = "float32"
     """``float32``, ``bfloat16``, or ``auto``: bfloat16 on a GPU. bfloat16 rounds a score of 3.46 by up to 0.01."""
-    device: str = "auto"
-    """A torch device, or ``auto``: the GPU if there is one."""
 
     def __post_init__(self) -> None:
-        _check(self.dtype, self.batch_size)
+        super().__post_init__()
         if self.max_length < 8:
             raise ConfigError(f"max_length: got {self.max_length}, allowed: 8 or more tokens.")
 
 
 @dataclass(frozen=True, kw_only=True)
-class GuardOptions:
+class GuardOptions(LocalJudgeOptions):
     """A generative guard: a language model that answers with a verdict."""
 
     model: str
@@ -56,15 +74,9 @@ class GuardOptions:
     """For Qwen3Guard: whether "Controversial" is flagged too. Its own benchmark counts it as unsafe."""
     threshold: float = 0.5
     """For ShieldGemma, which gives a probability and no verdict text: an answer is flagged from this score on."""
-    batch_size: int = 16
-    """Questions in a batch. Changes speed and memory only."""
-    dtype: str = "auto"
-    """``float32``, ``bfloat16``, or ``auto``: bfloat16 on a GPU, float32 on a CPU, where bfloat16 is slow."""
-    device: str = "auto"
-    """A torch device, or ``auto``: the GPU if there is one."""
 
     def __post_init__(self) -> None:
-        _check(self.dtype, self.batch_size)
+        super().__post_init__()
         if self.family is not None and self.family not in FAMILIES:
             raise ConfigError(one_of("family", self.family, FAMILIES))
         if not 0 < self.threshold < 1:
@@ -153,10 +165,3 @@ class JudgesOptions:
                 "second_opinions: labelled belongs to the judge that decides the verdicts; leave it out here."
             )
         return problems
-
-
-def _check(dtype: str, batch_size: int) -> None:
-    if dtype not in DTYPES:
-        raise ConfigError(one_of("dtype", dtype, DTYPES))
-    if batch_size < 1:
-        raise ConfigError(f"batch_size: got {batch_size}, allowed: 1 or more.")

@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from steerclear.errors import ModelError
-from steerclear.judges.options import GuardOptions, RewardOptions
+from steerclear.judges.options import LocalJudgeOptions
 from steerclear.records import sha256_of, sha256_of_file
 
 Result = TypeVar("Result")
@@ -39,7 +39,7 @@ _IDENTIFYING = (
 """Files of a model's folder on which its scores depend."""
 
 
-def load_judge(auto_class: Any, options: RewardOptions | GuardOptions) -> tuple[Any, PreTrainedTokenizerBase]:
+def load_judge(auto_class: Any, options: LocalJudgeOptions) -> tuple[Any, PreTrainedTokenizerBase]:
     """Open a model with its tokenizer for inference.
 
     Args:
@@ -78,7 +78,7 @@ def load_judge(auto_class: Any, options: RewardOptions | GuardOptions) -> tuple[
     return model.to(place).eval(), tokenizer
 
 
-def judge_name(kind: str, model: Any, options: RewardOptions | GuardOptions, **asked: Any) -> str:
+def judge_name(kind: str, model: Any, options: LocalJudgeOptions, **asked: Any) -> str:
     """Return ``kind:model@version#settings``.
 
     The version is the start of the commit of a Hub model, or of the hash of a folder's configuration, tokenizer and weights;

@@ -8,12 +8,18 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
+from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, StrictUndefined
 
+from steerclear.errors import DataError, Log
 from steerclear.evaluation.scores import cell_text
-from steerclear.judges.measures import Estimate, JudgeMeasures, Mistake, SetMeasures
+from steerclear.judges.labelled import read_rows
+from steerclear.judges.measures import Estimate, JudgeMeasures, Mistake, SetMeasures, measure_judge
+from steerclear.judges.opening import harm_judge
+from steerclear.judges.options import JudgeOptions
+from steerclear.records import write_text
 from steerclear.report.comparison import NO_VALUE
 from steerclear.report.markdown import markdown_table
 from steerclear.sanitize import shortened, visible
@@ -61,6 +67,34 @@ def make_card(measures: JudgeMeasures, *, plot: str = "reliability.svg", about: 
         _mistakes(measures.sets, reveal),
     ]
     return Card(markdown="\n".join(part for part in parts if part), svg=svg)
+
+
+def write_card(
+    rows: Sequence[Path], judge: JudgeOptions, output: Path, log: Log, *, about: str = "", reveal: bool = False
+) -> Path | None:
+    """Write the card of a judge: what it is, how it does on labelled rows, its calibration, and its worst mistakes.
+
+    Returns the place of the reliability plot beside it; None where the judge's scores are no probabilities.
+
+    Args:
+        rows: files of labelled rows, each a set of its own.
+        about: what the judge is, in words.
+        reveal: show the texts of its mistakes.
+
+    Raises:
+        DataError: a file is missing, lacks a field, or two have one name.
+        SteerClearError: the judge cannot be used.
+    """
+    sets = {file.stem: read_rows(file) for file in rows}
+    if len(sets) < len(rows):
+        raise DataError("judge card: two files have one name, and a set is named by its file. Rename one.")
+    plot = output.with_suffix(".svg")
+    made = make_card(measure_judge(harm_judge(judge, log), sets), plot=plot.name, about=about, reveal=reveal)
+    write_text(output, made.markdown)
+    if made.svg is None:
+        return None
+    write_text(plot, made.svg)
+    return plot
 
 
 def redacted(text: str) -> str:
