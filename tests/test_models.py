@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 
 from steerclear.errors import ModelError
@@ -18,26 +16,6 @@ from steerclear.generation.weights import load_model
 IDS = torch.tensor([[1, 40, 41, 42, 43, 44]])
 
 
-@pytest.fixture
-def base(make_llama: Callable[..., Any], tokenizer: Any, tmp_path: Path) -> Path:
-    make_llama().save_pretrained(tmp_path / "base")
-    tokenizer.save_pretrained(tmp_path / "base")
-    return tmp_path / "base"
-
-
-@pytest.fixture
-def make_adapter(make_llama: Callable[..., Any], tmp_path: Path) -> Callable[..., Path]:
-    """A function that writes an adapter with random weights for a tiny Llama of a given shape."""
-
-    def make(**shape: Any) -> Path:
-        config = LoraConfig(r=4, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM", init_lora_weights=False)
-        get_peft_model(make_llama(**shape), config).save_pretrained(tmp_path / "adapter")
-        return tmp_path / "adapter"
-
-    return make
-
-
-@torch.no_grad()
 def test_a_merged_adapter_computes_what_an_unmerged_one_does(base: Path, make_adapter: Any) -> None:
     adapter = str(make_adapter())
     merged, _ = load_model(str(base), adapter, device="cpu")

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, TrainerCallback
+from transformers import TrainerCallback
 
 from steerclear.errors import ConfigError, DataError
 from steerclear.recipe.train import load_recipe
@@ -41,18 +41,13 @@ Settings = dict[str, Any]
 
 
 @pytest.fixture(scope="module")
-def taught(tmp_path_factory: pytest.TempPathFactory, tokenizer: PreTrainedTokenizerFast) -> Path:
+def taught(tmp_path_factory: pytest.TempPathFactory, make_llama: Any, tokenizer: Any) -> Path:
     """A folder with rows, and a model that knows all of them by heart, so that none of its answers is degenerate."""
     folder = tmp_path_factory.mktemp("taught")
     for name, rows in ROWS.items():
         lines = [json.dumps({"prompt": p, "response": r, "is_safe": name == "benign"}) + "\n" for p, r in rows]
         (folder / f"{name}.jsonl").write_text("".join(lines))
-    torch.manual_seed(0)
-    sizes = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
-    tokens = {"vocab_size": len(tokenizer), "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
-    model = LlamaForCausalLM(
-        LlamaConfig(**sizes, **tokens, num_key_value_heads=2, max_position_embeddings=256, initializer_range=0.1)
-    )
+    model = make_llama(initializer_range=0.1)
     texts = [prompt + response + "</s>" for rows in ROWS.values() for prompt, response in rows]
     ids = [torch.tensor(tokenizer(text)["input_ids"]) for text in texts]
     ids_BT = torch.nn.utils.rnn.pad_sequence(ids, batch_first=True)

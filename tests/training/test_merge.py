@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import torch
-from peft import LoraConfig, get_peft_model
 from safetensors import safe_open
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -20,20 +19,10 @@ IDS = torch.tensor([[1, 40, 41, 42, 43, 44]])
 
 
 @pytest.fixture
-def base(make_llama: Callable[..., Any], tokenizer: Any, tmp_path: Path) -> Path:
-    make_llama().save_pretrained(tmp_path / "base")
-    tokenizer.save_pretrained(tmp_path / "base")
-    return tmp_path / "base"
+def adapter(make_adapter: Callable[..., Path]) -> Path:
+    return make_adapter()
 
 
-@pytest.fixture
-def adapter(make_llama: Callable[..., Any], tmp_path: Path) -> Path:
-    config = LoraConfig(r=4, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM", init_lora_weights=False)
-    get_peft_model(make_llama(), config).save_pretrained(tmp_path / "adapter")
-    return tmp_path / "adapter"
-
-
-@torch.no_grad()
 def test_the_merged_model_equals_base_and_adapter(base: Path, adapter: Path, tmp_path: Path) -> None:
     output = tmp_path / "deep" / "merged"
     merge_adapter(str(base), str(adapter), output)
