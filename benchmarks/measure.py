@@ -12,7 +12,7 @@ import re
 import statistics
 import subprocess
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -164,10 +164,15 @@ class Recorder:
     def close(self) -> None:
         """Write the file."""
         if self._save:
-            write_text(self._path, "".join(json.dumps(row) + "\n" for row in self._rows))
+            write_rows(self._path, self._rows)
             print(
                 f"wrote {self._path.relative_to(Path.cwd()) if self._path.is_relative_to(Path.cwd()) else self._path}"
             )
+
+
+def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write a whole result file, a line a row."""
+    write_text(path, "".join(json.dumps(row) + "\n" for row in rows))
 
 
 def _rounded(value: Any) -> Any:

@@ -10,19 +10,13 @@ folder: killed, the same command goes on. benchmarks/results/penalty-world.jsonl
 
 from __future__ import annotations
 
-import json
-from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from collections import defaultdict
 from collections.abc import Sequence
 from itertools import product
-from pathlib import Path
 from typing import Any
 
-from measure import RESULTS
-from rank_world import OBJECTIVES, STEPS, Cell, run_all
+from rank_world import OBJECTIVES, STEPS, Cell, given_arguments, pooled, record, run_all
 from steerclear.records import write_text
-from steerclear.stats.rates import Rate
-from steerclear.store.runs import versions
 
 WEIGHTS, ROWS, SEEDS = (0.1, 0.3, 1.0, 3.0, 10.0), (5, 20, 100), (0,)
 OBJECTIVE = {**OBJECTIVES["emd_bound (the paper's)"], "learning_rate": 3e-4}
@@ -69,18 +63,12 @@ def table(results: Sequence[dict[str, Any]], name: str) -> str:
 
 
 def _rate(counts: Sequence[dict[str, list[int]]], figure: str) -> float:
-    return float(Rate.of(sum(one[figure][0] for one in counts), sum(one[figure][1] for one in counts)).rate or 0)
+    return float(pooled(counts, figure).rate or 0)
 
 
 def main() -> None:
     """Run what is missing, print the tables, and record the cells."""
-    parser = ArgumentParser(description=__doc__, formatter_class=RawDescriptionHelpFormatter)
-    parser.add_argument("--output", type=Path, default=Path("runs/penalty-world"))
-    parser.add_argument("--processes", type=int, default=2)
-    parser.add_argument(
-        "--smoke", action="store_true", help="two cells of three steps: to see that it runs; not recorded"
-    )
-    given = parser.parse_args()
+    given = given_arguments(__doc__, "runs/penalty-world", smoke="two cells of three steps")
     wanted = cells((1.0,), (10,), (0,), 3) if given.smoke else cells(WEIGHTS, ROWS, SEEDS, STEPS)
     results = run_all(wanted, given.output, given.processes)
     about = "Coherent and safe answers to held-out harmful questions; * benign answers are right in less than 90 %.\n"
@@ -88,8 +76,7 @@ def main() -> None:
     write_text(given.output / "penalty.md", text)
     print(text)
     if not given.smoke:
-        lines = [{**result, "versions": versions()} for result in results]
-        write_text(RESULTS / "penalty-world.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
+        record("penalty-world", results)
 
 
 if __name__ == "__main__":

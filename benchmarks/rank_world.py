@@ -27,7 +27,7 @@ from typing import Any
 
 import torch
 
-from measure import RESULTS
+from measure import RESULTS, write_rows
 from steerclear.demo.judge import judge
 from steerclear.demo.methods import METHODS, RECOVERY, Method, fine_tune, recovery_rows_of
 from steerclear.demo.model import BaseOptions, base_model, cache_folder
@@ -255,10 +255,10 @@ def _text(cell: dict[str, Any], key: str) -> str:
 
 def _figures(counts: Sequence[dict[str, list[int]]]) -> list[str]:
     def prefilled(outcome: str) -> str:
-        return " / ".join(f"{_pooled(counts, f'prefilled {words} {outcome}').rate:.2f}" for words in WORDS)
+        return " / ".join(f"{pooled(counts, f'prefilled {words} {outcome}').rate:.2f}" for words in WORDS)
 
     def interval(name: str) -> str:
-        rate = _pooled(counts, name)
+        rate = pooled(counts, name)
         return f"{rate.rate:.2f} ({rate.lower:.2f}-{rate.upper:.2f})"
 
     seeds = " / ".join(f"{one['safe'][0] / one['safe'][1]:.2f}" for one in counts)
@@ -266,18 +266,27 @@ def _figures(counts: Sequence[dict[str, list[int]]]) -> list[str]:
     return [*rates[:2], seeds, *rates[2:], prefilled("harmful"), prefilled("safe")]
 
 
-def _pooled(counts: Sequence[dict[str, list[int]]], name: str) -> Rate:
+def pooled(counts: Sequence[dict[str, list[int]]], name: str) -> Rate:
+    """Return a figure's rate over all seeds of a cell."""
     return Rate.of(sum(one[name][0] for one in counts), sum(one[name][1] for one in counts))
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--output", type=Path, default=Path("runs/rank-world"))
+def given_arguments(description: str | None, output: str, *, smoke: str) -> argparse.Namespace:
+    """Return the command line's arguments of a benchmark that runs cells; ``smoke`` says what is small in a smoke run."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--output", type=Path, default=Path(output))
     parser.add_argument("--processes", type=int, default=2)
-    parser.add_argument(
-        "--smoke", action="store_true", help="two objectives, three steps: to see that it runs; not recorded"
-    )
-    given = parser.parse_args()
+    parser.add_argument("--smoke", action="store_true", help=f"{smoke}: to see that it runs; not recorded")
+    return parser.parse_args()
+
+
+def record(name: str, results: Iterable[dict[str, Any]]) -> None:
+    """Replace a benchmark's result file by these cells, each with the versions that it ran with."""
+    write_rows(RESULTS / f"{name}.jsonl", ({**result, "versions": versions()} for result in results))
+
+
+def main() -> None:
+    given = given_arguments(__doc__, "runs/rank-world", smoke="two objectives, three steps")
     steps = 3 if given.smoke else STEPS
     names = ("sft", RECOVERS) if given.smoke else tuple(OBJECTIVES)
     seeds = SEEDS[:1] if given.smoke else SEEDS
@@ -315,8 +324,7 @@ def main() -> None:
     print(text)
     if not given.smoke:
         parts = (("settings", settings), ("ranking", ranking), ("rows", sizes), ("refusals", worlds), ("noise", noisy))
-        lines = [{"part": part, **result, "versions": versions()} for part, found in parts for result in found]
-        write_text(RESULTS / "rank-world.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
+        record("rank-world", ({"part": part, **result} for part, found in parts for result in found))
 
 
 def settings_table(results: Sequence[dict[str, Any]], names: Sequence[str]) -> str:

@@ -77,6 +77,15 @@ def test_the_reach_and_the_readmes_figures_are_those_of_the_record() -> None:
         assert f"| {name} | {row['ratio_time']:.2f} | {row['ratio_memory']:.3f} |" in readme
 
 
+@pytest.mark.parametrize("script", sorted(path.stem for path in BENCHMARKS.glob("*.py")))
+def test_every_script_still_finds_what_it_imports(monkeypatch: pytest.MonkeyPatch, script: str) -> None:
+    """Those too that no smoke run starts."""
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    if script == "draw_objectives":
+        pytest.importorskip("matplotlib")
+    assert importlib.import_module(script).__doc__
+
+
 @pytest.fixture
 def rank_world(monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.syspath_prepend(BENCHMARKS)
