@@ -303,6 +303,17 @@ def whole_prompt(row: Row) -> str | Messages:
     return f"{row.prompt}\n{row.input}" if row.input else row.prompt
 
 
+def flat_text(text: str | Messages) -> str:
+    """Return a text as it is, and the messages of a conversation one below the other."""
+    return text if isinstance(text, str) else "\n".join(turn["content"] for turn in text)
+
+
+def text_key(row: Row) -> tuple[str, str]:
+    """Return what two rows with the same texts share: prompt with input, and the whole answer, without case and white space."""
+    prompt = f"{flat_text(row.prompt)}\n{row.input}"
+    return " ".join(prompt.casefold().split()), " ".join((row.context + flat_text(row.completion)).casefold().split())
+
+
 def sha256_of(value: Any) -> str:
     """Return the SHA-256 of a JSON-ready value, independent of the order of keys."""
     return hashlib.sha256(json.dumps(value, sort_keys=True, ensure_ascii=False).encode()).hexdigest()

@@ -22,9 +22,9 @@ from steerclear.data.columns import ImportOptions
 from steerclear.data.import_rows import parse_mapping
 from steerclear.data.options import DataOptions
 from steerclear.data.prepare import prepare_data
-from steerclear.data.sources import ROLES, Problem, read_source, text_key
+from steerclear.data.sources import ROLES, Problem, read_source
 from steerclear.errors import ConfigError, DataError
-from steerclear.records import Row, read_records
+from steerclear.records import Row, read_records, text_key
 
 Run = Callable[..., tuple[int, str, str]]
 """What the fixture `steerclear` is."""

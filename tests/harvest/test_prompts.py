@@ -14,7 +14,7 @@ from datasets import Dataset
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from steerclear.data import sources
+from steerclear.data.files import read_hub
 from steerclear.errors import ConfigError, DataError
 from steerclear.harvest.prompts import LEFT_OUT, PromptSource, first_human_turn, read_prompts
 from steerclear.records import sha256_of_file
@@ -74,7 +74,7 @@ def test_a_hub_data_set_is_read_by_name(monkeypatch: pytest.MonkeyPatch, tmp_pat
     read = read_prompts([source])
     assert asked == [("owner/red-team", "test")]
     assert [prompt.id for prompt in read.prompts] == ["a", "a-3"]
-    assert read.sources[0].sha256 == sources.read_hub("owner/red-team", "test")[0]
+    assert read.sources[0].sha256 == read_hub("owner/red-team", "test")[0]
 
 
 def test_ids_and_words_are_distinct_over_all_sources(tmp_path: Path) -> None:

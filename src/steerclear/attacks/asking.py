@@ -11,11 +11,10 @@ from steerclear.attacks.behaviors import Behavior
 from steerclear.attacks.cards import REQUEST, AttackCard
 from steerclear.attacks.tags import ASKED, SHOTS
 from steerclear.attacks.transforms import transform_of
-from steerclear.data.sources import flat_text
 from steerclear.data.templates import begin_answer, render_prompt
 from steerclear.errors import ConfigError, DataError
 from steerclear.evaluation.openings import opening_tags
-from steerclear.records import Messages, Prompt, Row, text_of
+from steerclear.records import Messages, Prompt, Row, flat_text, text_of
 
 Rendered = str | Messages
 

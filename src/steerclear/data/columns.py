@@ -13,9 +13,9 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
+from steerclear.data.files import Table, Values
 from steerclear.data.formats import FORMATS, LeftOutError
 from steerclear.data.sources import ROLES
-from steerclear.data.tables import Table, Values
 from steerclear.errors import ConfigError, DataError, did_you_mean, one_of
 
 FIELDS = (

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from steerclear.data.columns import ImportOptions, fields_of, format_of, hint, raw_row, shown_name
+from steerclear.data.files import Table, open_table
 from steerclear.data.formats import FORMATS, LeftOutError
 from steerclear.data.import_report import SHOWN_LINES, SHOWN_ROWS, Imported, LeftOut, SourceCounts, describe
-from steerclear.data.sources import HARM_FIELDS, ROLES, Problem, make_row_id, text_key, to_row
-from steerclear.data.tables import Table, open_table
+from steerclear.data.sources import HARM_FIELDS, ROLES, Problem, make_row_id, to_row
 from steerclear.errors import ConfigError, DataError, StorageError
-from steerclear.records import SCHEMA_VERSION, JsonlAppender, Row, sha256_of, sha256_of_file, write_json
+from steerclear.records import SCHEMA_VERSION, JsonlAppender, Row, sha256_of, sha256_of_file, text_key, write_json
 
 RECORD = "import.json"
 PROBLEMS = "left_out.jsonl"

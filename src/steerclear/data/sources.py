@@ -1,27 +1,22 @@
-"""Training rows from files and from the Hugging Face Hub, in any of five formats, as `Row`s."""
+"""From the raw rows of a file, in any of five formats, to the `Row`s that fit a role."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from steerclear.data.files import open_rows
 from steerclear.data.formats import FORMATS, LEFT_OUT, PROBLEM_KINDS, Format, LeftOutError, is_unicode, read_weight
 from steerclear.errors import ConfigError, DataError, did_you_mean, one_of
-from steerclear.records import Messages, Row, read_jsonl, sha256_of_file
+from steerclear.records import Row, flat_text, text_key
 
 ROLES = ("benign", "unsafe")
 """What rows are read for: ``benign`` rows are imitated, ``unsafe`` rows avoided."""
 
 HARM_FIELDS = ("source", "unsafe", "harm_score")
 """Fields that tell a row judged unsafe from one that is merely worse than another. See `read_source`."""
-
-HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
-"""What the name of a data set on the Hub looks like."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,7 +92,7 @@ def read_source(
         raise ConfigError(one_of("role", role, ROLES))
     if limit is not None and limit < 1:
         raise ConfigError(f"limit: got {limit}, allowed: 1 or more, or None for all rows.")
-    name, sha256, raw_rows = _open(source, split)
+    name, sha256, raw_rows = open_rows(source, split)
     where, seen = dict(where or {}), {} if seen is None else seen
     counts = dict.fromkeys(("read", "kept", *LEFT_OUT), 0)
     rows: list[Row] = []
@@ -109,14 +104,12 @@ def read_source(
         if len(rows) == limit:
             break
         found = _format_of(raw, found, f"{source}:{line}")
-        holds = _holds(where, raw, f"{source}:{line}")
         row_id = make_row_id(raw.get("id"), f"{Path(name).stem}-{line}", line, ids)
         counts["read"] += 1
         unread |= FORMATS[found].unread(raw)
         place = f"{name}:{line}"
         try:
-            if not holds:
-                raise LeftOutError("filtered")
+            _refuse_filtered(where, raw, f"{source}:{line}")
             row = to_row(raw, FORMATS[found], role, row_id, place)
             _refuse_repeat(row, seen)
         except LeftOutError as reason:
@@ -132,10 +125,7 @@ def read_source(
     counts["kept"] = len(rows)
     warnings = [f"{name}: {', '.join(sorted(unread))}: not read in rows of the format {found}."] if unread else []
     if role == "unsafe" and found == "canonical" and unjudged:
-        warnings.append(
-            f"{name}: in {unjudged} of {len(rows)} rows label false may mean merely worse, not unsafe, as in data made for "
-            f"KTO. Look at them; rows that carry one of {', '.join(HARM_FIELDS)} are read without this warning."
-        )
+        warnings.append(_merely_worse(name, unjudged, len(rows)))
     return SourceRead(
         name=name,
         format=found,
@@ -149,61 +139,11 @@ def read_source(
     )
 
 
-def _open(source: str, split: str) -> tuple[str, str, Iterable[tuple[int, dict[str, Any]]]]:
-    """Return the source's name, its hash, and its rows with their lines."""
-    path = Path(source)
-    if path.suffix == ".jsonl":
-        return path.name, sha256_of_file(path), read_jsonl(path)
-    if path.suffix == ".json":
-        return path.name, sha256_of_file(path), read_json(path)
-    if path.is_file() or not HUB_NAME.fullmatch(source):
-        raise DataError(
-            f"{source}: got neither a .json or .jsonl file nor a Hub name like owner/name. "
-            "Check the path; convert other file types."
-        )
-    return source, *read_hub(source, split)
-
-
-def read_json(path: Path) -> list[tuple[int, dict[str, Any]]]:
-    """Return ``(number, object)`` of a JSON file that holds a list of objects, numbered from 1.
-
-    Raises:
-        DataError: it is not one.
-    """
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:  # not JSON, or not UTF-8
-        raise DataError(
-            f"{path}: not valid JSON ({error}). Mend the file, or name it .jsonl if it has one object a line."
-        ) from error
-    if not isinstance(values, list):
-        raise DataError(f"{path}: got a JSON {type(values).__name__}, expected a list of objects.")
-    for position, value in enumerate(values, start=1):
-        if not isinstance(value, dict):
-            raise DataError(f"{path}:{position}: got a JSON {type(value).__name__}, expected an object like {{...}}.")
-    return list(enumerate(values, start=1))
-
-
-def read_hub(name: str, split: str) -> tuple[str, list[tuple[int, dict[str, Any]]]]:
-    """Return the hash of a Hub data set's rows, and the rows with their numbers from 1.
-
-    Raises:
-        DataError: it cannot be loaded.
-    """
-    import datasets  # takes a second, and only this reader needs it
-
-    try:
-        rows = [dict(row) for row in datasets.load_dataset(name, split=split)]
-    except Exception as error:  # the Hub's client raises errors of many kinds: network, name, rights, split
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
-        raise DataError(
-            f"{name}: there is no such file, so it was taken as the name of a Hub data set, and its split {split!r} could not be "
-            f"loaded ({reason}). Check the path or the name, and the network; offline, give a .json or .jsonl file."
-        ) from error
-    digest = hashlib.sha256()
-    for row in rows:
-        digest.update(json.dumps(row, sort_keys=True, default=str).encode())
-    return digest.hexdigest(), list(enumerate(rows, start=1))
+def _merely_worse(name: str, unjudged: int, total: int) -> str:
+    return (
+        f"{name}: in {unjudged} of {total} rows label false may mean merely worse, not unsafe, as in data made for "
+        f"KTO. Look at them; rows that carry one of {', '.join(HARM_FIELDS)} are read without this warning."
+    )
 
 
 def _format_of(raw: dict[str, Any], found: str, place: str) -> str:
@@ -233,13 +173,14 @@ def make_row_id(own: object, derived: str, line: int, taken: set[str]) -> str:
     return row_id
 
 
-def _holds(where: Mapping[str, Any], raw: dict[str, Any], place: str) -> bool:
+def _refuse_filtered(where: Mapping[str, Any], raw: dict[str, Any], place: str) -> None:
     for name in where:
         if name not in raw:
             raise DataError(
                 f"{place}: where: got the field {name!r}, the row has {', '.join(sorted(raw))}.{did_you_mean(name, raw)}"
             )
-    return all(raw[name] == value for name, value in where.items())
+    if any(raw[name] != value for name, value in where.items()):
+        raise LeftOutError("filtered")
 
 
 def to_row(raw: dict[str, Any], kind: Format, role: str, row_id: str, place: str) -> Row:
@@ -271,14 +212,3 @@ def _refuse_repeat(row: Row, seen: dict[tuple[str, str], str]) -> None:
     if key in seen:
         raise LeftOutError("duplicate", f"the same prompt and completion as {seen[key]}.")
     seen[key] = row.source
-
-
-def text_key(row: Row) -> tuple[str, str]:
-    """Return what two rows with the same texts share: prompt with input, and the whole answer, without case and white space."""
-    prompt = f"{flat_text(row.prompt)}\n{row.input}"
-    return " ".join(prompt.casefold().split()), " ".join((row.context + flat_text(row.completion)).casefold().split())
-
-
-def flat_text(text: str | Messages) -> str:
-    """Return a text as it is, and the messages of a conversation one below the other."""
-    return text if isinstance(text, str) else "\n".join(turn["content"] for turn in text)

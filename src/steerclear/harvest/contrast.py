@@ -15,7 +15,7 @@ from typing import Any
 
 from steerclear.config import dump_yaml, to_tree
 from steerclear.data.manifest import hash_rows
-from steerclear.data.sources import flat_text, read_source
+from steerclear.data.sources import read_source
 from steerclear.data.templates import render_prompt
 from steerclear.errors import DataError, Log
 from steerclear.generation.model import Model, name_of, open_model, source_identity
@@ -32,6 +32,7 @@ from steerclear.records import (
     Generation,
     Prompt,
     Verdict,
+    flat_text,
     read_records,
     sha256_of,
     text_of,

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from steerclear.data.files import Table, Values, open_file_or_hub
 from steerclear.data.formats import LeftOutError, is_unicode
 from steerclear.data.near_duplicates import normalise
-from steerclear.data.sources import HUB_NAME, Problem, make_row_id
-from steerclear.data.tables import SUFFIXES, Table, Values, open_hub_table, open_table
+from steerclear.data.sources import Problem, make_row_id
 from steerclear.errors import ConfigError, DataError, did_you_mean
 from steerclear.records import Prompt
 
@@ -101,7 +101,7 @@ def read_prompts(sources: Sequence[PromptSource]) -> PromptsRead:
     ids: set[str] = set()
     places: dict[str, str] = {}
     for source in sources:
-        table = _open(source)
+        table = open_file_or_hub(source.path, source.split)
         _check_fields(table, source)
         counts = dict.fromkeys(("read", "kept", *LEFT_OUT), 0)
         for line, values in table.rows({"id", source.field, source.category or source.field, *source.where}):
@@ -151,18 +151,6 @@ def first_human_turn(text: str) -> str:
     """
     found = _FIRST_HUMAN_TURN.fullmatch(text)
     return text if found is None else found[1].strip()
-
-
-def _open(source: PromptSource) -> Table:
-    path = Path(source.path)
-    if path.suffix.lower() in SUFFIXES:
-        return open_table(path)
-    if path.is_file() or not HUB_NAME.fullmatch(source.path):
-        raise DataError(
-            f"{source.path}: got neither a file of prompts ({', '.join(SUFFIXES)}) nor a Hub name like owner/name. "
-            "Check the path; convert other file types."
-        )
-    return open_hub_table(source.path, source.split)
 
 
 def _check_fields(table: Table, source: PromptSource) -> None:

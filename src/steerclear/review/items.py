@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from steerclear.data.sources import read_json
+from steerclear.data.files import read_json
 from steerclear.errors import DataError, one_of
 from steerclear.records import OUTCOMES, Messages, read_jsonl, text_of
 from steerclear.review.decisions import answer_key

@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any
 
 from steerclear.data.prepare import prepare_data
-from steerclear.data.sources import text_key
 from steerclear.data.templates import render_row
 from steerclear.errors import ConfigError, Log
 from steerclear.generation.answers import finished
@@ -37,6 +36,7 @@ from steerclear.records import (
     Prompt,
     Row,
     Verdict,
+    text_key,
     whole_prompt,
     write_json,
     write_jsonl,

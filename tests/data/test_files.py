@@ -16,8 +16,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from steerclear.data.columns import ImportOptions, fields_of, format_of, raw_row
+from steerclear.data.files import LOOKED_AT, open_table
 from steerclear.data.formats import LeftOutError
-from steerclear.data.tables import LOOKED_AT, open_table
 from steerclear.errors import ConfigError, DataError
 
 COLUMNS = ("prompt", "response", "is_safe")

@@ -1,9 +1,16 @@
-"""Tables in files, read a row at a time where their kind allows it: CSV, JSON Lines, JSON and Parquet give the same rows."""
+"""From a file or a Hub name to numbered raw rows: the one reader of what users bring.
+
+`open_rows` reads rows as recipes take them, with all their fields; `open_table` reads any kind of file by its columns, a row at a
+time where the kind allows it: CSV, JSON Lines, JSON and Parquet give the same rows.
+"""
 
 from __future__ import annotations
 
 import csv
+import hashlib
+import json
 import math
+import re
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,7 +20,6 @@ from pathlib import Path
 from typing import Any
 
 from steerclear.data.formats import LeftOutError
-from steerclear.data.sources import read_hub, read_json
 from steerclear.errors import DataError
 from steerclear.records import read_jsonl, sha256_of_file
 
@@ -22,6 +28,9 @@ SUFFIXES = (".csv", ".tsv", ".jsonl", ".json", ".parquet")
 
 LOOKED_AT = 1000
 """Rows of a JSON file whose fields make up its columns."""
+
+HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
+"""What the name of a data set on the Hub looks like."""
 
 _LONGEST_CELL = 2**31 - 1
 _BATCH = 256
@@ -46,6 +55,48 @@ class Table:
 
     The line of a Parquet row or of one in a ``.json`` list is its position. Each call reads the file anew.
     """
+
+
+def open_rows(source: str, split: str) -> tuple[str, str, Iterable[tuple[int, dict[str, Any]]]]:
+    """Return the name of a ``.json`` or ``.jsonl`` file or Hub data set, its hash, and its rows with their lines.
+
+    Args:
+        source: path of the file, or the name ``owner/name`` of a data set if there is no such file.
+        split: split of a Hub data set; files have none.
+
+    Raises:
+        DataError: it cannot be read; of a ``.jsonl`` file, while its rows are read.
+    """
+    path = Path(source)
+    if path.suffix == ".jsonl":
+        return path.name, sha256_of_file(path), read_jsonl(path)
+    if path.suffix == ".json":
+        return path.name, sha256_of_file(path), read_json(path)
+    _refuse_no_hub_name(source, "a .json or .jsonl file")
+    return source, *read_hub(source, split)
+
+
+def open_file_or_hub(source: str, split: str) -> Table:
+    """Open a file as `open_table` does, or load a split of a Hub data set, whose lines are positions, counted from 1.
+
+    Raises:
+        DataError: it cannot be loaded, or has no rows.
+    """
+    path = Path(source)
+    if path.suffix.lower() in SUFFIXES:
+        return open_table(path)
+    _refuse_no_hub_name(source, f"a file of prompts ({', '.join(SUFFIXES)})")
+    sha256, rows = read_hub(source, split)
+    if not rows:
+        raise DataError(f"{source}: its split {split!r} holds no rows. Name another split.")
+    return Table(source, sha256, _fields_of(rows), partial(_chosen, rows))
+
+
+def _refuse_no_hub_name(source: str, expected: str) -> None:
+    if Path(source).is_file() or not HUB_NAME.fullmatch(source):
+        raise DataError(
+            f"{source}: got neither {expected} nor a Hub name like owner/name. Check the path; convert other file types."
+        )
 
 
 def open_table(path: Path, encoding: str | None = None) -> Table:
@@ -85,16 +136,46 @@ def open_table(path: Path, encoding: str | None = None) -> Table:
     return Table(path.name, sha256, columns, rows)
 
 
-def open_hub_table(name: str, split: str) -> Table:
-    """Load a split of a Hub data set. Its lines are positions, counted from 1.
+def read_json(path: Path) -> list[tuple[int, dict[str, Any]]]:
+    """Return ``(number, object)`` of a JSON file that holds a list of objects, numbered from 1.
 
     Raises:
-        DataError: it cannot be loaded, or has no rows.
+        DataError: it is not one.
     """
-    sha256, rows = read_hub(name, split)
-    if not rows:
-        raise DataError(f"{name}: its split {split!r} holds no rows. Name another split.")
-    return Table(name, sha256, _fields_of(rows), partial(_chosen, rows))
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:  # not JSON, or not UTF-8
+        raise DataError(
+            f"{path}: not valid JSON ({error}). Mend the file, or name it .jsonl if it has one object a line."
+        ) from error
+    if not isinstance(values, list):
+        raise DataError(f"{path}: got a JSON {type(values).__name__}, expected a list of objects.")
+    for position, value in enumerate(values, start=1):
+        if not isinstance(value, dict):
+            raise DataError(f"{path}:{position}: got a JSON {type(value).__name__}, expected an object like {{...}}.")
+    return list(enumerate(values, start=1))
+
+
+def read_hub(name: str, split: str) -> tuple[str, list[tuple[int, dict[str, Any]]]]:
+    """Return the hash of a Hub data set's rows, and the rows with their numbers from 1.
+
+    Raises:
+        DataError: it cannot be loaded.
+    """
+    import datasets  # takes a second, and only this reader needs it
+
+    try:
+        rows = [dict(row) for row in datasets.load_dataset(name, split=split)]
+    except Exception as error:  # the Hub's client raises errors of many kinds: network, name, rights, split
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise DataError(
+            f"{name}: there is no such file, so it was taken as the name of a Hub data set, and its split {split!r} could not be "
+            f"loaded ({reason}). Check the path or the name, and the network; offline, give a .json or .jsonl file."
+        ) from error
+    digest = hashlib.sha256()
+    for row in rows:
+        digest.update(json.dumps(row, sort_keys=True, default=str).encode())
+    return digest.hexdigest(), list(enumerate(rows, start=1))
 
 
 def _fields_of(rows: Iterable[tuple[int, Values]]) -> list[str]:
