@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from steerclear.data.contamination import check_contamination
@@ -12,15 +12,15 @@ from steerclear.data.formats import LEFT_OUT
 from steerclear.data.manifest import build_manifest
 from steerclear.data.mixing import nested_subset, split_heldout
 from steerclear.data.options import DataOptions
-from steerclear.data.sources import Problem, SourceRead, read_source, text_key
+from steerclear.data.sources import Problem, SourceRead, read_source
 from steerclear.data.templates import render_row
 from steerclear.errors import ConfigError, DataError
-from steerclear.records import Prompt, Row
+from steerclear.records import Prompt, Row, text_key
 
 
 @dataclass(frozen=True, kw_only=True)
 class PreparedData:
-    """The rows of a run as they were read; `steerclear.data.templates.render_row` makes them what the model sees."""
+    """The rows of a run, as they were read and as the model sees them."""
 
     benign: list[Row]
     """Rows to imitate."""
@@ -30,12 +30,21 @@ class PreparedData:
     """Rows to avoid. Empty without an unsafe source."""
     heldout: list[Row]
     """Benign rows kept out of training."""
+    rendered: dict[str, list[Row]]
+    """``benign``, ``added``, ``unsafe`` and ``heldout`` again, by the template: see `steerclear.data.templates.render_row`."""
     manifest: dict[str, Any]
     """See `steerclear.data.manifest.build_manifest`."""
     messages: list[str]
     """What to tell the user: warnings, and for each source how many rows were left out and why."""
     problems: list[Problem]
     """Every faulty row that was left out."""
+
+    def beginning(self, count: int, *, heldout: int) -> PreparedData:
+        """Return the first rows of each part, to try a training on."""
+        counts = dict.fromkeys(self.rendered, count) | {"heldout": heldout}
+        parts = {part: getattr(self, part)[:most] for part, most in counts.items()}
+        rendered = {part: self.rendered[part][:most] for part, most in counts.items()}
+        return replace(self, **parts, rendered=rendered)
 
 
 def prepare_data(options: DataOptions, evaluation_prompts: Iterable[Prompt] = ()) -> PreparedData:
@@ -84,11 +93,9 @@ def prepare_data(options: DataOptions, evaluation_prompts: Iterable[Prompt] = ()
         _check_identity(sides, unsafe)
         added += sides
     parts = {"benign": benign, "added": added, "unsafe": unsafe, "heldout": heldout}
-    for rows in parts.values():
-        for row in rows:
-            render_row(row, options.template)  # so that a wrong form is found before a model is loaded
     return PreparedData(
         **parts,
+        rendered={part: [render_row(row, options.template) for row in rows] for part, rows in parts.items()},
         manifest=build_manifest(
             reads,
             parts,

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from datasets import Dataset
 from peft import LoraConfig
 from transformers import PrinterCallback, ProgressCallback, TrainerCallback
 
@@ -22,6 +21,7 @@ from steerclear.records import Row
 from steerclear.training.arguments import SteerClearConfig
 from steerclear.training.options import RecoveryOptions
 from steerclear.training.recovery import own_answers, questions, recovery_rows
+from steerclear.training.rows import to_dataset
 from steerclear.training.trainer import SteerClearTrainer
 
 TRAINED = ("q_proj", "v_proj")
@@ -131,11 +131,7 @@ def fine_tune(
     """
     # A row that is left out must not take a place in a batch.
     used = [row for row in rows if row.label or method.settings.get("penalty_weight", 1.0) > 0]
-    columns = [
-        {"id": r.id, "prompt": r.prompt, "completion": r.completion, "label": r.label, "added": is_added}
-        for part, is_added in ((used, False), (added, True))
-        for r in (render_row(row, "plain") for row in part)
-    ]
+    rendered, more = ([render_row(row, "plain") for row in part] for part in (used, added))
     with tempfile.TemporaryDirectory() as scratch:
         arguments = _config(Path(scratch), method, steps, seed)
         adapter = None
@@ -147,7 +143,7 @@ def fine_tune(
         trainer = SteerClearTrainer(
             model,
             arguments,
-            train_dataset=Dataset.from_list(columns),
+            train_dataset=to_dataset(rendered, more),
             processing_class=tokenizer,
             peft_config=adapter,
             callbacks=[_OnStep(on_step)],

@@ -18,7 +18,6 @@ from safetensors.torch import load_file, save_file
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from steerclear.data.prepare import PreparedData
-from steerclear.data.templates import render_row
 from steerclear.data.tokenization import AvoidTokens, NothingLeftError, TokenizedRow, tokenize_row
 from steerclear.errors import ConfigError, DataError, Log, ModelError
 from steerclear.generation.decoding import Decoder, batches, encode, too_long
@@ -154,7 +153,6 @@ class CollapseCallback(TrainerCallback):
     Args:
         trainer: the one that is watched.
         run: the run's folder; probes land in ``guard.jsonl``.
-        template: how rows are rendered.
 
     Raises:
         ConfigError: no probe row fits into the model's context or into ``max_length``.
@@ -166,7 +164,6 @@ class CollapseCallback(TrainerCallback):
         prepared: PreparedData,
         trainer: Any,
         run: RunFolder,
-        template: str,
         log: Log,
     ) -> None:
         self._options, self._log = options, log
@@ -175,14 +172,17 @@ class CollapseCallback(TrainerCallback):
         self._file = run.path / "guard.jsonl"
         self._checkpoints = run.checkpoints
         self._probes: list[Probe] = []
-        heldout = prepared.heldout[: options.benign_prompts]
-        asked = [*prepared.unsafe[: options.unsafe_prompts], *heldout]
-        self._prompts, self._encoded = self._askable(asked, template, trainer.model.config)
-        self._benign = self._measurable(heldout, template, trainer.args.max_length)
+        probed = {"unsafe": options.unsafe_prompts, "heldout": options.benign_prompts}
+        rows = [row for part, count in probed.items() for row in getattr(prepared, part)[:count]]
+        rendered = [row for part, count in probed.items() for row in prepared.rendered[part][:count]]
+        self._prompts, self._encoded = self._askable(rows, rendered, trainer.model.config)
+        heldout = prepared.rendered["heldout"][: options.benign_prompts]
+        self._benign = self._measurable(heldout, trainer.args.max_length)
 
-    def _askable(self, rows: Sequence[Row], template: str, config: Any) -> tuple[list[Prompt], dict[str, list[int]]]:
+    def _askable(
+        self, rows: Sequence[Row], rendered: Sequence[Row], config: Any
+    ) -> tuple[list[Prompt], dict[str, list[int]]]:
         """Return the prompts of rows with their token ids, without those that do not fit into the model's context."""
-        rendered = [render_row(row, template) for row in rows]
         encoded = {row.id: encode(self._tokenizer, row.prompt, row.id) for row in rendered}
         left_out = too_long(encoded, self._generation, getattr(config, "max_position_embeddings", None))
         prompts = [Prompt(id=row.id, suite="guard", prompt=whole_prompt(row)) for row in rows if row.id not in left_out]
@@ -193,10 +193,10 @@ class CollapseCallback(TrainerCallback):
             )
         return prompts, encoded
 
-    def _measurable(self, rows: Sequence[Row], template: str, max_length: int | None) -> list[TokenizedRow]:
-        """Return benign rows with their labels, without those of which no answer token lies within ``max_length``."""
+    def _measurable(self, rendered: Sequence[Row], max_length: int | None) -> list[TokenizedRow]:
+        """Return rendered benign rows with their labels, without those of which no answer token lies within ``max_length``."""
         tokenized = []
-        for row in (render_row(row, template) for row in rows):
+        for row in rendered:
             try:
                 tokenized.append(
                     tokenize_row(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import resource
 import sys
 import time
@@ -23,13 +22,7 @@ ROWS_LOOKED_AT = 64
 
 def sample_trainer(setup: TrainingSetup, prepared: PreparedData, scratch: str) -> Trainer:
     """Return the setup's trainer on the first rows of each part, writing into a scratch folder."""
-    sample = dataclasses.replace(
-        prepared,
-        benign=prepared.benign[:ROWS_LOOKED_AT],
-        added=prepared.added[:ROWS_LOOKED_AT],
-        unsafe=prepared.unsafe[:ROWS_LOOKED_AT],
-        heldout=prepared.heldout[:1],
-    )
+    sample = prepared.beginning(ROWS_LOOKED_AT, heldout=1)
     setup = setup.changed(output=Path(scratch), arguments={**setup.arguments, "disable_tqdm": True})
     return make_trainer(setup, sample, training_arguments(setup))
 

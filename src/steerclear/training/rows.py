@@ -1,17 +1,41 @@
-"""From a data set of prompts, completions and labels to tokens and signed labels, counting what is cut."""
+"""From rendered rows to a trainer's data set of tokens and signed labels, counting what is cut."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from datasets import Dataset, concatenate_datasets
 
 from steerclear.data.tokenization import AvoidTokens, NothingLeftError, tokenize_row
 from steerclear.errors import DataError
+from steerclear.records import Row
 
 logger = logging.getLogger(__name__)
+
+
+def to_dataset(rendered: Sequence[Row], added: Sequence[Row] = ()) -> Dataset:
+    """Return rows as a data set for a trainer, the added ones last; ids name file and line for errors.
+
+    Args:
+        rendered: rows as `steerclear.data.templates.render_row` returns them.
+        added: more of them, to be drawn by a share of their own.
+    """
+    return Dataset.from_list(
+        [
+            {
+                "prompt": row.prompt,
+                "completion": row.completion,
+                "label": row.label,
+                "weight": row.weight,
+                "id": f"{row.id} ({row.source})",
+                "added": is_added,
+            }
+            for part, is_added in ((rendered, False), (added, True))
+            for row in part
+        ]
+    )
 
 
 def tokenize_rows(

@@ -16,15 +16,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from datasets import Dataset
 from peft import LoraConfig
 
 from steerclear.config import dump_yaml, to_tree
 from steerclear.data.prepare import PreparedData, prepare_data
-from steerclear.data.templates import render_row
 from steerclear.errors import ConfigError, Log, StorageError
 from steerclear.generation.weights import DTYPES, load_base, load_tokenizer
-from steerclear.records import Prompt, Row, write_text
+from steerclear.records import Prompt, write_text
 from steerclear.store.runs import RunFolder, model_fingerprint, save_weights
 from steerclear.training.arguments import KTO, Arguments, KtoBaselineConfig
 from steerclear.training.collapse import CollapseCallback
@@ -33,6 +31,7 @@ from steerclear.training.evaluation_callback import EvalCallback, EvalStep
 from steerclear.training.kto import KtoBaselineTrainer
 from steerclear.training.options import TrainingSetup
 from steerclear.training.ranks import by_first, launched_processes
+from steerclear.training.rows import to_dataset
 from steerclear.training.trackers import KeepMlflowRun, TrackerLogger, tracked
 from steerclear.training.trainer import SteerClearTrainer
 
@@ -179,7 +178,7 @@ def _accompany(
     if "mlflow" in trainer.args.report_to:
         trainer.add_callback(KeepMlflowRun(run.path))
     if setup.collapse is not None:  # first, so that what it undoes is not evaluated
-        watch = CollapseCallback(setup.collapse, prepared, trainer, run, setup.data.template, log)
+        watch = CollapseCallback(setup.collapse, prepared, trainer, run, log)
         trainer.add_callback(watch)
     if eval_step is not None and every_steps:
         tokenizer, trackers = trainer.processing_class, TrackerLogger.of(trainer)
@@ -204,24 +203,6 @@ def identity_of(setup: TrainingSetup, prepared: PreparedData) -> dict[str, Any]:
     }
 
 
-def to_dataset(rows: Sequence[Row], template: str, added: Sequence[Row] = ()) -> Dataset:
-    """Return the rows as a data set for the trainer, rendered by the template; ids name file and line for errors."""
-    return Dataset.from_list(
-        [
-            {
-                "prompt": (r := render_row(row, template)).prompt,
-                "completion": r.completion,
-                "label": r.label,
-                "weight": r.weight,
-                "id": f"{r.id} ({r.source})",
-                "added": is_added,
-            }
-            for part, is_added in ((rows, False), (added, True))
-            for row in part
-        ]
-    )
-
-
 def make_trainer(setup: TrainingSetup, prepared: PreparedData, arguments: Arguments) -> Trainer:
     """Return the trainer of a recipe, on the base model."""
     dtype = DTYPES.get(setup.model.dtype)
@@ -235,16 +216,15 @@ def make_trainer(setup: TrainingSetup, prepared: PreparedData, arguments: Argume
         task_type="CAUSAL_LM",
     )
     trainer = KtoBaselineTrainer if isinstance(arguments, KtoBaselineConfig) else SteerClearTrainer
+    rows = prepared.rendered
     return trainer(
         model=load_base(setup.model.path, dtype),
         args=arguments,
         # Plain SFT sees no unsafe row: one that counts nothing would still take a place in a batch.
         train_dataset=to_dataset(
-            [*prepared.benign, *(prepared.unsafe if arguments.trains_on_unsafe else [])],
-            setup.data.template,
-            prepared.added,
+            [*rows["benign"], *(rows["unsafe"] if arguments.trains_on_unsafe else [])], rows["added"]
         ),
-        eval_dataset=to_dataset(prepared.heldout, setup.data.template) if prepared.heldout else None,
+        eval_dataset=to_dataset(rows["heldout"]) if rows["heldout"] else None,
         processing_class=load_tokenizer(setup.model.path),
         peft_config=lora,
     )
