@@ -15,7 +15,7 @@ from steerclear.data.columns import ImportOptions, fields_of, format_of, hint, r
 from steerclear.data.files import Table, open_table
 from steerclear.data.formats import FORMATS, LeftOutError
 from steerclear.data.import_report import SHOWN_LINES, SHOWN_ROWS, Imported, LeftOut, SourceCounts, describe
-from steerclear.data.sources import HARM_FIELDS, ROLES, Problem, make_row_id, to_row
+from steerclear.data.sources import HARM_FIELDS, ROLES, Problem, faulty, make_row_id, to_row
 from steerclear.errors import ConfigError, DataError, StorageError
 from steerclear.records import SCHEMA_VERSION, JsonlAppender, Row, sha256_of, sha256_of_file, text_key, write_json
 
@@ -182,12 +182,11 @@ def _decided(tables: Sequence[Table], imported: Imported, options: ImportOptions
                 _count(imported, source, row, judged=read.judged)
                 yield row
         for fault in faults:
-            place = f"{source.name}:{read.line}"
             rows = source.left_out.setdefault(fault.kind, LeftOut(first=str(fault)))
             rows.count += 1
             rows.lines += [read.line] if rows.count <= SHOWN_LINES else []
             if fault.kind != "other_label":
-                yield Problem(kind=fault.kind, source=place, message=f"{place}: {fault} The row is left out.")
+                yield faulty(f"{source.name}:{read.line}", fault)
 
 
 def _count(imported: Imported, source: SourceCounts, row: Row, *, judged: bool) -> None:

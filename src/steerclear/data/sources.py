@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,11 @@ class Problem:
     """File name and line."""
     message: str
     """One line for the user, with file name and line. Holds none of the row's text."""
+
+
+def faulty(place: str, fault: LeftOutError) -> Problem:
+    """Return what the user is told of a row that is left out, at its file name and line."""
+    return Problem(kind=fault.kind, source=place, message=f"{place}: {fault} The row is left out.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,11 +100,9 @@ def read_source(
     name, sha256, raw_rows = open_rows(source, split)
     where, seen = dict(where or {}), {} if seen is None else seen
     counts = dict.fromkeys(("read", "kept", *LEFT_OUT), 0)
-    rows: list[Row] = []
-    problems: list[Problem] = []
-    ids: set[str] = set()
+    rows, problems = list[Row](), list[Problem]()
+    ids, unread = set[str](), set[str]()
     found, unjudged = "", 0
-    unread: set[str] = set()
     for line, raw in raw_rows:
         if len(rows) == limit:
             break
@@ -115,17 +118,14 @@ def read_source(
         except LeftOutError as reason:
             counts[reason.kind] += 1
             if reason.kind in PROBLEM_KINDS:
-                message = f"{place}: {reason} The row is left out."
-                problems.append(Problem(kind=reason.kind, source=place, message=message))
+                problems.append(faulty(place, reason))
             continue
         rows.append(row)
         unjudged += not any(raw.get(mark) for mark in HARM_FIELDS)
     if not found:
         raise DataError(f"{source}: holds no rows. Give a file with at least one.")
     counts["kept"] = len(rows)
-    warnings = [f"{name}: {', '.join(sorted(unread))}: not read in rows of the format {found}."] if unread else []
-    if role == "unsafe" and found == "canonical" and unjudged:
-        warnings.append(_merely_worse(name, unjudged, len(rows)))
+    merely_worse = unjudged if role == "unsafe" and found == "canonical" else 0
     return SourceRead(
         name=name,
         format=found,
@@ -135,15 +135,18 @@ def read_source(
         rows=rows,
         problems=problems,
         counts=counts,
-        warnings=warnings,
+        warnings=_warnings(name, found, unread, merely_worse, len(rows)),
     )
 
 
-def _merely_worse(name: str, unjudged: int, total: int) -> str:
-    return (
-        f"{name}: in {unjudged} of {total} rows label false may mean merely worse, not unsafe, as in data made for "
-        f"KTO. Look at them; rows that carry one of {', '.join(HARM_FIELDS)} are read without this warning."
-    )
+def _warnings(name: str, kind: str, unread: Iterable[str], merely_worse: int, total: int) -> list[str]:
+    warnings = [f"{name}: {', '.join(sorted(unread))}: not read in rows of the format {kind}."] if unread else []
+    if merely_worse:
+        warnings.append(
+            f"{name}: in {merely_worse} of {total} rows label false may mean merely worse, not unsafe, as in data made for "
+            f"KTO. Look at them; rows that carry one of {', '.join(HARM_FIELDS)} are read without this warning."
+        )
+    return warnings
 
 
 def _format_of(raw: dict[str, Any], found: str, place: str) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 from steerclear.data.files import Table, Values, open_file_or_hub
 from steerclear.data.formats import LeftOutError, is_unicode
 from steerclear.data.near_duplicates import normalise
-from steerclear.data.sources import Problem, make_row_id
+from steerclear.data.sources import Problem, faulty, make_row_id
 from steerclear.errors import ConfigError, DataError, did_you_mean
 from steerclear.records import Prompt
 
@@ -120,8 +120,7 @@ def read_prompts(sources: Sequence[PromptSource]) -> PromptsRead:
             except LeftOutError as fault:
                 counts[fault.kind] += 1
                 if fault.kind != "filtered":
-                    message = f"{place}: {fault} The row is left out."
-                    read.problems.append(Problem(kind=fault.kind, source=place, message=message))
+                    read.problems.append(faulty(place, fault))
                 continue
             places[words] = place
             counts["kept"] += 1
