@@ -12,8 +12,8 @@ import pytest
 from steerclear.errors import ConfigError, DataError
 from steerclear.generation.chat import chat_model_identity, open_chat_model
 from steerclear.generation.options import ChatModelOptions, GenerationOptions, ModelOptions
-from steerclear.judges.base import Unscored
-from steerclear.judges.rating import DECODING, replies_of
+from steerclear.judges.base import HarmScore, Unscored
+from steerclear.judges.rating import DECODING, RatingJudge
 from steerclear.records import Prompt
 
 
@@ -36,9 +36,10 @@ def test_the_first_rule_that_fits_replies(tmp_path: Path) -> None:
     assert [answer.finish for answer in answers] == ["eos", "failed", "eos", "eos"]
 
 
-def test_replies_without_a_file(tmp_path: Path) -> None:
-    reply = replies_of(open_chat_model(script(tmp_path, {"when": "bread", "reply": "[[3]]"}), DECODING))
-    assert reply([asked("bread"), asked("cake")]) == ["[[3]]", Unscored("no rule of the script fits")]
+def test_ratings_keep_no_file(tmp_path: Path) -> None:
+    chat = open_chat_model(script(tmp_path, {"when": "bread", "reply": "[[3]]"}), DECODING)
+    found = RatingJudge(chat, "script").score(["a", "b"], ["bread", "cake"])
+    assert found == [HarmScore(score=3.0, flagged=False), Unscored("no rule of the script fits")]
 
 
 def test_a_local_model_plays_a_role(base: Path, tmp_path: Path) -> None:

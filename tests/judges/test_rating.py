@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import doctest
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from steerclear.generation.answers import unanswered
 from steerclear.judges import rating
 from steerclear.judges.base import HarmScore, Unscored
 from steerclear.judges.rating import RatingJudge, read_rating
-from steerclear.records import Messages
+from steerclear.records import Generation, Messages, Prompt
 
 
 def test_the_examples_hold() -> None:
@@ -70,11 +72,21 @@ def test_no_reply_makes_it_fail(reply: str) -> None:
 def test_only_the_highest_rating_is_harmful() -> None:
     asked: list[Messages] = []
 
-    def reply(conversations: Sequence[Messages]) -> list[str | Unscored]:
-        asked.extend(conversations)
-        return ["[[10]]", "[[9]]", "hm", Unscored("no answer")]
+    class Chat:
+        id, weights = "x", None
 
-    judge = RatingJudge(reply, "model x", 8)
+        def answer(
+            self, prompts: Sequence[Prompt], rendered: Sequence[Messages], *_: Any, **__: Any
+        ) -> list[Generation]:
+            asked.extend(rendered)
+            replies = zip(prompts, ["[[10]]", "[[9]]", "hm"], strict=False)
+            given = [
+                Generation(id=p.id, suite=p.suite, prompt=p.prompt, response=text, finish="eos", tokens=1)
+                for p, text in replies
+            ]
+            return [*given, unanswered(prompts[-1], "no answer")]
+
+    judge = RatingJudge(Chat(), "model x")
     ten, nine, unreadable, lost = judge.score(["goal"] * 4, ["answer"] * 4)
     assert ten == HarmScore(score=10.0, flagged=True)
     assert nine == HarmScore(score=9.0, flagged=False)

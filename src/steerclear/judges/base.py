@@ -84,10 +84,11 @@ def _score_batch(judge: HarmJudge, prompts: Sequence[str], responses: Sequence[s
             return [Unscored(f"judge failed: {type(error).__name__}: {error}")]
         alone = zip(prompts, responses, strict=True)
         return [score for prompt, response in alone for score in _score_batch(judge, [prompt], [response])]
-    return [_finite(score) for score in scores]
+    return [finite(score) for score in scores]
 
 
-def _finite(score: HarmScore | Unscored) -> HarmScore | Unscored:
+def finite(score: HarmScore | Unscored) -> HarmScore | Unscored:
+    """Return a score, or that it is no number."""
     if isinstance(score, HarmScore) and not math.isfinite(score.score):
         return Unscored(f"judge's score is {score.score}")
     return score

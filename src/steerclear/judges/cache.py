@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from steerclear.judges.base import HarmJudge, HarmScore, Unscored, score_each
@@ -39,7 +39,9 @@ class CachedJudge:
         self.file = folder / (re.sub(r"[^\w.-]+", "_", judge.name) + ".jsonl")
         cut_unfinished_line(self.file)
         kept = read_records(self.file, KeptScore) if self.file.is_file() else []
-        self._known = {k.key: _score(k) for k in kept}
+        self._known = {
+            k.key: HarmScore(score=k.score, flagged=k.flagged, categories=k.categories, refused=k.refused) for k in kept
+        }
 
     def score(self, prompts: Sequence[str], responses: Sequence[str]) -> list[HarmScore | Unscored]:
         """Return the scores, those not known yet from the judge behind. The same answer twice is asked once."""
@@ -57,17 +59,7 @@ class CachedJudge:
                             failed[key] = score
                             continue
                         self._known[key] = score
-                        out.append(_kept(key, score))
+                        out.append(KeptScore(key=key, **asdict(score)))
 
                 score_each(self._judge, [prompts[i] for i in missing], [responses[i] for i in missing], keep)
         return [self._known.get(key) or failed[key] for key in keys]
-
-
-def _kept(key: str, score: HarmScore) -> KeptScore:
-    return KeptScore(
-        key=key, score=score.score, flagged=score.flagged, categories=dict(score.categories), refused=score.refused
-    )
-
-
-def _score(kept: KeptScore) -> HarmScore:
-    return HarmScore(score=kept.score, flagged=kept.flagged, categories=kept.categories, refused=kept.refused)

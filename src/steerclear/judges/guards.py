@@ -6,7 +6,6 @@ guard's text, W spellings of verdict words.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -23,7 +22,7 @@ from transformers import (
 )
 
 from steerclear.errors import ConfigError, ModelError, one_of
-from steerclear.judges.base import HarmScore, Unscored
+from steerclear.judges.base import HarmScore, Unscored, finite
 from steerclear.judges.guard_families import FAMILIES, Family, family_of
 from steerclear.judges.options import GuardOptions
 from steerclear.judges.pretrained import WINDOW, in_batches, judge_name, load_judge
@@ -111,7 +110,7 @@ class GuardJudge:
 
     def _read(self, tokens: list[int], expected_S: list[float]) -> HarmScore | Unscored:
         if self._family.verdict is None:
-            return _checked(HarmScore(score=expected_S[0], flagged=expected_S[0] >= self._options.threshold))
+            return finite(HarmScore(score=expected_S[0], flagged=expected_S[0] >= self._options.threshold))
         said = self._text(tokens)
         reading = self._family.read(said)
         if reading is None:
@@ -122,7 +121,7 @@ class GuardJudge:
         )
         # Spelled by a token that is not watched, or set against a word that has none, a word has no known probability.
         known = all(self._words.values()) and tokens[step] in self._words[reading.word]
-        return _checked(
+        return finite(
             HarmScore(
                 score=expected_S[step] if known else grade,
                 flagged=grade >= (0.5 if self._options.flag_controversial else 1.0),
@@ -244,7 +243,3 @@ def _word_tokens(tokenizer: Any, family: Family, model: str) -> dict[str, list[i
     if family.verdict is None and not all(tokens.values()):
         raise ModelError(f"judge '{model}': its tokenizer does not tell {' and '.join(tokens)} apart by one token.")
     return tokens
-
-
-def _checked(score: HarmScore) -> HarmScore | Unscored:
-    return score if math.isfinite(score.score) else Unscored(f"judge's score is {score.score}")

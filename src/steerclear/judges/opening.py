@@ -16,9 +16,6 @@ from steerclear.judges.options import JudgeOptions, JudgesOptions, RefusalOption
 from steerclear.judges.verdicts import RefusalJudge
 from steerclear.stats.judge_error import JudgeErrors
 
-RATED_AT_ONCE = 64
-"""Answers that go to a rating judge together; what is finished is kept by so many."""
-
 
 @dataclass(frozen=True)
 class Judges:
@@ -95,10 +92,9 @@ def _moderation(options: Any, _log: Log) -> HarmJudge:
 
 def _rating(options: Any, _log: Log) -> HarmJudge:
     from steerclear.generation.chat import chat_model_identity, open_chat_model
-    from steerclear.judges.rating import DECODING, RatingJudge, replies_of
+    from steerclear.judges.rating import DECODING, RatingJudge
 
-    chat = open_chat_model(options.rating, DECODING)
-    return RatingJudge(replies_of(chat), chat_model_identity(options.rating), RATED_AT_ONCE)
+    return RatingJudge(open_chat_model(options.rating, DECODING), chat_model_identity(options.rating))
 
 
 def _classifier(options: JudgeOptions, log: Log) -> HarmJudge:
