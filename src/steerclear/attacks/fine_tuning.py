@@ -89,10 +89,11 @@ def answer_after_fine_tuning(
 
 def _start(target: EvalTarget, folder: Path) -> str:
     """Return the model that the attacker begins with, as one without an adapter."""
-    if target.adapter is None:
-        return target.path
+    base, adapter = target.model.path, target.model.adapter
+    if adapter is None:
+        return base
     if not folder.is_dir():  # it appears whole or not at all
-        merge_adapter(target.path, target.adapter, folder)
+        merge_adapter(base, adapter, folder)
     return str(folder)
 
 

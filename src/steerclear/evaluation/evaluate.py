@@ -19,6 +19,7 @@ from steerclear.evaluation.results import EVALUATION
 from steerclear.evaluation.scores import Scores, SecondOpinion, score, score_lines
 from steerclear.evaluation.suites import held_out_prompts, load_suite
 from steerclear.generation.model import Model
+from steerclear.judges.base import HarmJudge
 from steerclear.judges.opening import Judges
 from steerclear.judges.verdicts import judge_generations
 from steerclear.records import (
@@ -75,11 +76,7 @@ def evaluate_model(
     asked = [suite for suite in options.suites if suite.metric in PROMPT_METRICS]
     answers = {suite.name: _answers(suite, model, folder, suite.template or template) for suite in asked}
     stage("judge")
-    verdicts = []
-    for name, given in answers.items():
-        judged = judge_generations(given, judges.harm, judges.refusal)
-        write_jsonl(folder / "verdicts" / f"{name}.jsonl", judged)
-        verdicts += judged
+    verdicts = _judged(answers, judges.harm, judges, folder / "verdicts")
     stage("score")
     second_opinions = _second_opinions(answers, verdicts, judges, folder)
     quality = measure_quality(
@@ -98,17 +95,25 @@ def _answers(suite: SuiteOptions, model: Model, folder: Path, template: str) -> 
     return model.answer(prompts, rendered, folder / "generations" / f"{suite.name}.jsonl")
 
 
+def _judged(
+    answers: dict[str, list[Generation]], harm: HarmJudge | None, judges: Judges, folder: Path
+) -> list[Verdict]:
+    """Return a judge's verdicts on all suites, each suite's in its own file."""
+    verdicts = []
+    for name, given in answers.items():
+        judged = judge_generations(given, harm, judges.refusal)
+        write_jsonl(folder / f"{name}.jsonl", judged)
+        verdicts += judged
+    return verdicts
+
+
 def _second_opinions(
     answers: dict[str, list[Generation]], first: Sequence[Verdict], judges: Judges, folder: Path
 ) -> list[SecondOpinion]:
     """Return, for each other judge, its rates and how far its flags agree with those of the first judge."""
     opinions = []
     for number, judge in enumerate(judges.second_opinions, start=1):
-        verdicts = []
-        for name, given in answers.items():
-            judged = judge_generations(given, judge, judges.refusal)
-            write_jsonl(folder / "second-opinions" / str(number) / f"{name}.jsonl", judged)
-            verdicts += judged
+        verdicts = _judged(answers, judge, judges, folder / "second-opinions" / str(number))
         flags = agreement([v.flagged for v in first], [v.flagged for v in verdicts])
         opinions.append(SecondOpinion(judge=judge.name, scores=score(verdicts), agreement=flags))
     return opinions

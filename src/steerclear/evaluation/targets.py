@@ -4,23 +4,21 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from steerclear.errors import ConfigError
-from steerclear.generation.model import LocalModel, Model, open_model
+from steerclear.generation.model import Model, open_model
 from steerclear.generation.options import GenerationOptions, ModelOptions
 from steerclear.store.runs import RunFolder
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class EvalTarget:
     """A model with the folder of its results."""
 
     name: str
-    path: str
-    """Folder or Hub name of the model."""
-    adapter: str | None
+    model: ModelOptions
     folder: Path
 
 
@@ -42,18 +40,17 @@ def targets_of(model: ModelOptions, output: Path, checkpoints: Sequence[str]) ->
 
 
 def target_of(model: ModelOptions, output: Path, checkpoint: str) -> EvalTarget:
-    """Return one of them. A folder is an adapter for the recipe's model where it has an ``adapter_config.json``, else a model."""
-    run = RunFolder(output)
+    """Return one of them; arguments and errors as for `targets_of`."""
     if model.endpoint is not None:
         if checkpoint != "final":
             raise ConfigError(f"checkpoint: got '{checkpoint}', but model.endpoint serves one model. Leave it out.")
-        return EvalTarget("endpoint", model.endpoint.model, None, run.path)
+        return EvalTarget(name="endpoint", model=model, folder=output)
     if checkpoint == "base":
-        return EvalTarget("base", model.path, None, run.path / "base")
+        return EvalTarget(name="base", model=replace(model, adapter=None), folder=output / "base")
     if checkpoint == "final":
-        return _trained(model, run)
+        return EvalTarget(name="final", model=_trained(model, RunFolder(output)), folder=output)
     name, folder = _named(checkpoint)
-    return target_in(model.path, folder, run.path / f"of-{name}", name)
+    return EvalTarget(name=name, model=model_in(model, folder), folder=output / f"of-{name}")
 
 
 def _named(checkpoint: str) -> tuple[str, str]:
@@ -73,38 +70,38 @@ def _named(checkpoint: str) -> tuple[str, str]:
     return name, folder
 
 
-def target_in(base: str, folder: str, results: Path, name: str) -> EvalTarget:
-    """Return the adapter or the model in a folder (or of a Hub name, then an adapter)."""
+def model_in(base: ModelOptions, folder: str) -> ModelOptions:
+    """Return what lies in a folder: an adapter for the base where it has an ``adapter_config.json``, else a model.
+
+    A Hub name is an adapter's.
+    """
     if Path(folder).is_dir() and not (Path(folder) / "adapter_config.json").is_file():
-        return EvalTarget(name, folder, None, results)
-    return EvalTarget(name, base, folder, results)
+        return replace(base, path=folder, adapter=None)
+    return replace(base, adapter=folder)
 
 
-def _trained(model: ModelOptions, run: RunFolder) -> EvalTarget:
+def _trained(model: ModelOptions, run: RunFolder) -> ModelOptions:
     if model.adapter is not None:
-        return EvalTarget("final", model.path, model.adapter, run.path)
+        return model
     if run.model.is_dir():
-        return EvalTarget("final", str(run.model), None, run.path)
+        return replace(model, path=str(run.model))
     if run.adapter.is_dir():
-        return EvalTarget("final", model.path, str(run.adapter), run.path)
+        return replace(model, adapter=str(run.adapter))
     raise ConfigError(
         f"output: {run.path} has no trained model yet. Run 'steerclear train' with this recipe first, set model.adapter, or "
         "evaluate the base model with --checkpoint base."
     )
 
 
-def open_target(source: ModelOptions, target: EvalTarget, decoding: GenerationOptions) -> Model:
+def open_target(target: EvalTarget, decoding: GenerationOptions) -> Model:
     """Open what is evaluated.
 
     Args:
-        source: the recipe's model, whose type of weights and endpoint hold for the target too.
         decoding: how answers are decoded where a call does not say.
 
     Raises:
         SteerClearError: the model cannot be loaded, or the endpoint's key is missing.
     """
-    if source.endpoint is not None:
-        return open_model(source, decoding)
-    model = LocalModel(ModelOptions(path=target.path, adapter=target.adapter, dtype=source.dtype), decoding)
+    model = open_model(target.model, decoding)
     _ = model.weights  # so that what is wrong with it shows now
     return model

@@ -13,13 +13,13 @@ from steerclear.attacks.behaviors import all_prompts
 from steerclear.attacks.options import AttacksOptions
 from steerclear.errors import ConfigError, Log, SteerClearError
 from steerclear.evaluation.evaluate import Stage, check_suites, evaluate_model, while_training
-from steerclear.evaluation.fingerprint import evaluation_fingerprint
 from steerclear.evaluation.headline import headline
 from steerclear.evaluation.scores import Scores, score
-from steerclear.evaluation.targets import EvalTarget, open_target, target_in, targets_of
+from steerclear.evaluation.suites import prompt_hashes
+from steerclear.evaluation.targets import EvalTarget, model_in, open_target, targets_of
 from steerclear.generation.model import LocalModel, Model
 from steerclear.generation.options import ModelOptions
-from steerclear.judges.opening import Judges, open_judges
+from steerclear.judges.opening import Judges, judges_fingerprint, open_judges
 from steerclear.recipe.train import Recipe
 from steerclear.records import Prompt, write_text
 from steerclear.report.attacks import attacks_csv, attacks_markdown
@@ -68,16 +68,24 @@ class Run:
             SteerClearError: a judge cannot be opened.
         """
         evaluation = self.recipe.evaluation
-        judges = open_judges(evaluation, evaluation.cache(self.output), self.log)
-        if evaluation.attacks is None or evaluation.attacks.judge is None:
-            return judges
-        return replace(judges, under_attack=self._attack_judges(evaluation.attacks))
+        return open_judges(evaluation, evaluation.cache(self.output), self.log)
 
-    def _attack_judges(self, attacks: AttacksOptions) -> Judges:
-        """Open who judges answers under attack: the attacks' own judge, or else the evaluation's."""
+    @cached_property
+    def attack_judges(self) -> Judges:
+        """Who judges answers under attack: the attacks' own judge, or else the evaluation's.
+
+        Raises:
+            SteerClearError: a judge cannot be opened.
+        """
         evaluation = self.recipe.evaluation
-        judging = replace(evaluation, judge=attacks.judge or evaluation.judge, second_opinions=[])
+        own = None if evaluation.attacks is None else evaluation.attacks.judge
+        judging = replace(evaluation, judge=own or evaluation.judge, second_opinions=[])
         return open_judges(judging, evaluation.cache(self.output), self.log)
+
+    def _all_judges(self) -> tuple[Judges, Judges]:
+        """Return who judges the answers, and those under attack: the same where the recipe names no other."""
+        attacks = self.recipe.evaluation.attacks
+        return self.judges, self.judges if attacks is None or attacks.judge is None else self.attack_judges
 
     def check(self) -> None:
         """Find a wrong suite or attack before anything is asked.
@@ -102,14 +110,18 @@ class Run:
     def fingerprint(self) -> dict[str, Any]:
         """Return hashes of what the evaluation reads: the same paths with other prompts or another judge give other figures.
 
-        Those of `steerclear.evaluation.fingerprint.evaluation_fingerprint`, and ``{"attacks": {attack: hash}}``.
+        ``{"prompts": {suite: hash}, "judges": hash}``, and ``{"attacks": {attack: hash}}`` where there are any.
 
         Raises:
             SteerClearError: a suite's or a judge's file is missing or wrong.
         """
         attacks = self.recipe.evaluation.attacks
-        found = evaluation_fingerprint(self.recipe.evaluation, self.prompts, None if attacks is None else attacks.judge)
-        return found | ({} if attacks is None else {"attacks": attack_fingerprints(attacks)})
+        judges = judges_fingerprint(self.recipe.evaluation, None if attacks is None else attacks.judge)
+        return {
+            "prompts": prompt_hashes(self.prompts),
+            "judges": judges,
+            **({} if attacks is None else {"attacks": attack_fingerprints(attacks)}),
+        }
 
     # ── training ──
 
@@ -172,7 +184,7 @@ class Run:
         """
         self.check()
         [target] = self.targets([checkpoint])
-        return self._evaluate_target(target, self.judges, stage)
+        return self._evaluate_target(target, self._all_judges(), stage)
 
     def evaluate_all(self, checkpoints: Sequence[str]) -> tuple[list[tuple[EvalTarget, Scores]], dict[str, str]]:
         """Evaluate models on the recipe's suites; answers, verdicts and scores land in their folders.
@@ -189,7 +201,7 @@ class Run:
             SteerClearError: no suite, nothing trained yet, no such folder, or a judge cannot be opened.
         """
         self.check()
-        targets, judges = self.targets(checkpoints), self.judges
+        targets, judges = self.targets(checkpoints), self._all_judges()
         evaluated, failed = [], {}
         for target in targets:
             try:
@@ -200,15 +212,18 @@ class Run:
 
     def evaluate_into(self, folder: str, results: Path) -> Scores:
         """Evaluate the adapter or model in a folder, and put the results into another."""
-        return self._evaluate_target(target_in(self.recipe.model.path, folder, results, folder), self.judges)
+        target = EvalTarget(name=folder, model=model_in(self.recipe.model, folder), folder=results)
+        return self._evaluate_target(target, self._all_judges())
 
-    def _evaluate_target(self, target: EvalTarget, judges: Judges, stage: Stage = lambda _: None) -> Scores:
+    def _evaluate_target(
+        self, target: EvalTarget, judges: tuple[Judges, Judges], stage: Stage = lambda _: None
+    ) -> Scores:
         recipe = self.recipe
-        model = open_target(recipe.model, target, recipe.evaluation.generation)
+        model = open_target(target, recipe.evaluation.generation)
         if self.attacks is not None:  # first, as the scores say that the evaluation is whole
             stage("attack")
-            attack_model(self.attacks, target, model, judges.under_attack or judges, recipe.setup, self.log)
-        scores = self.evaluate_model(model, judges, target.folder, stage)
+            attack_model(self.attacks, target, model, judges[1], recipe.setup, self.log)
+        scores = self.evaluate_model(model, judges[0], target.folder, stage)
         folder = RunFolder(self.output)
         is_tracked = target.folder == folder.path and trackers_in(recipe.training.get("report_to"))
         if is_tracked and (step := folder.step()) is not None:
@@ -252,12 +267,12 @@ class Run:
                 "data: DATA}, cards: [{card: direct}, {card: sure}]}."
             )
         check_attacks(attacks, is_served=recipe.model.endpoint is not None)
-        targets, judges = self.targets(checkpoints), self._attack_judges(attacks)
+        targets, judges = self.targets(checkpoints), self.attack_judges
         attacked: list[RunScores] = []
         failed: dict[str, str] = {}
         for target in targets:
             try:
-                model = open_target(recipe.model, target, recipe.evaluation.generation)
+                model = open_target(target, recipe.evaluation.generation)
                 told = attack_model(attacks, target, model, judges, recipe.setup, self.log)
                 attacked.append(RunScores(name=target.name, scores=score([]), attacks=told["attacks"]))
             except SteerClearError as error:

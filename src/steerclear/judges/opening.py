@@ -8,13 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from steerclear.errors import ConfigError, Log
+from steerclear.generation.chat import chat_model_identity
 from steerclear.judges.base import HarmJudge
 from steerclear.judges.cache import CachedJudge
 from steerclear.judges.labelled import read_refusal_rows, read_rows, rows_hash
 from steerclear.judges.measures import judge_errors, score_rows
 from steerclear.judges.options import JudgeOptions, JudgesOptions, RefusalOptions
 from steerclear.judges.verdicts import RefusalJudge
+from steerclear.records import sha256_of, sha256_of_file
 from steerclear.stats.judge_error import JudgeErrors
+from steerclear.store.runs import model_fingerprint
 
 
 @dataclass(frozen=True)
@@ -28,8 +31,6 @@ class Judges:
     refusal: RefusalJudge | None
     errors: JudgeErrors | None = None
     """What the harm judge gets wrong on labelled rows. None: not measured."""
-    under_attack: Judges | None = None
-    """Who judges answers under attack. None: these."""
 
 
 def open_judges(options: JudgesOptions, cache: Path, log: Log) -> Judges:
@@ -91,7 +92,7 @@ def _moderation(options: Any, _log: Log) -> HarmJudge:
 
 
 def _rating(options: Any, _log: Log) -> HarmJudge:
-    from steerclear.generation.chat import chat_model_identity, open_chat_model
+    from steerclear.generation.chat import open_chat_model
     from steerclear.judges.rating import DECODING, RatingJudge
 
     return RatingJudge(open_chat_model(options.rating, DECODING), chat_model_identity(options.rating))
@@ -136,3 +137,39 @@ def refusal_judge(options: RefusalOptions, log: Log) -> RefusalJudge:
         log(f"fitting the detector of refusals on {options.fit_on} ...")
         fit(read_refusal_rows(Path(options.fit_on))).save(file)
     return RefusalModel.load(file)
+
+
+def judges_fingerprint(options: JudgesOptions, under_attack: JudgeOptions | None = None) -> str:
+    """Return a hash of what the judges' files hold: the same paths with another judge give figures that do not compare.
+
+    A judge that is fitted on rows is known by these, as it has no file before its first use; any other by its own file.
+
+    Args:
+        under_attack: who judges answers under attack, where that is another.
+
+    Raises:
+        SteerClearError: a file is missing or wrong.
+    """
+    refusal = options.refusal
+    parts = [
+        _contents(options.judge),
+        [_contents(other) for other in options.second_opinions],
+        *([] if under_attack is None else [_contents(under_attack)]),
+        refusal and _fitted(refusal.model, refusal.fit_on),
+    ]
+    return sha256_of(parts)
+
+
+def _contents(options: JudgeOptions) -> list[Any]:
+    return [
+        options.classifier and _fitted(options.classifier, options.fit_on),
+        options.reward and model_fingerprint(options.reward.model),
+        options.guard and model_fingerprint(options.guard.model),
+        options.rating and chat_model_identity(options.rating),
+        options.labelled and sha256_of_file(Path(options.labelled)),
+    ]
+
+
+def _fitted(file: str, fit_on: str | None) -> str:
+    has_rows = fit_on is not None and Path(fit_on).is_file()
+    return sha256_of_file(Path(str(fit_on) if has_rows else file))
