@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -178,7 +179,14 @@ def test_a_killed_process_is_continued(tmp_path: Path) -> None:
         t.generate_from_endpoint(asked, t.PROMPTS, t.TEXTS, t.GREEDY, Path(sys.argv[2]))
     """)
     path = tmp_path / "g.jsonl"
-    with Server(lambda r: dataclasses.replace(said(r), delay=0.3)) as server:
+    killed = threading.Event()
+
+    def first_four(request: Request) -> Answer:
+        if server.requests.index(request) >= 4:
+            killed.wait(120)
+        return said(request)
+
+    with Server(first_four) as server:
         arguments = [sys.executable, "-c", script, server.url, str(path)]
         process = subprocess.Popen(arguments, env=os.environ | {"PYTHONPATH": str(Path(__file__).parent)})
         deadline = time.monotonic() + 60
@@ -188,6 +196,7 @@ def test_a_killed_process_is_continued(tmp_path: Path) -> None:
             time.sleep(0.01)
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
+        killed.set()
         kept = {a.id for a in read_records(path, Generation)}
         assert 3 <= len(kept) < 12
         server.script, before = said, len(server.requests)
