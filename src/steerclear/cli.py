@@ -17,9 +17,10 @@ from steerclear.training.ranks import launched_processes, part_ways, rank
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from steerclear.evaluation.scores import Scores
+    from rich.console import RenderableType
+
     from steerclear.recipe.sweep import SweepRecipe
-    from steerclear.report.comparison import RunScores
+    from steerclear.report.run_data import RunData
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -60,31 +61,21 @@ def _quiet_start() -> None:
     warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated", category=FutureWarning)
 
 
-def _print_scores(scores: Scores, title: str) -> None:
+def _print(table: RenderableType) -> None:
     from rich.console import Console
 
-    from steerclear.evaluation.scores import score_table
-
-    Console(width=None if sys.stdout.isatty() else 140).print(score_table(scores, title))
+    Console(width=None if sys.stdout.isatty() else 140).print(table)
 
 
-def _print_quality(runs: Sequence[RunScores]) -> None:
-    from rich.console import Console
+def _print_runs(runs: Sequence[RunData]) -> None:
+    """Print what the models can still do, and how they stand up to attacks, where that was measured."""
+    from steerclear.report.attacks import terminal_attacks
+    from steerclear.report.tables import quality_table
 
-    from steerclear.report.quality import quality_table
-
-    table = quality_table(runs)
-    if table is not None:
-        Console(width=None if sys.stdout.isatty() else 140).print(table)
-
-
-def _print_attacks(runs: Sequence[RunScores]) -> None:
-    from rich.console import Console
-
-    from steerclear.report.attacks import attacks_table
-
+    if quality := quality_table(runs):
+        _print(quality.rich("What the models can still do"))
     if any(run.attacks for run in runs):
-        Console(width=None if sys.stdout.isatty() else 140).print(attacks_table(runs))
+        _print(terminal_attacks(runs))
 
 
 @app.callback(invoke_without_command=True)
@@ -106,10 +97,11 @@ def _main(
 def train(context: typer.Context) -> None:
     """Train a model, continue a killed training, and evaluate it where the recipe names suites."""
     _quiet_start()
-    from steerclear.evaluation.results import read_attacks
+    from steerclear.attacks.figures import read_attacks
+    from steerclear.evaluation.scores import terminal_scores
     from steerclear.experiments.run import Run
     from steerclear.recipe.train import load_recipe
-    from steerclear.report.comparison import RunScores
+    from steerclear.report.run_data import RunData
 
     recipe = load_recipe(context.args)
     run = Run(recipe, log)
@@ -119,8 +111,8 @@ def train(context: typer.Context) -> None:
     log(f"trained: {run.output}")
     if recipe.evaluation.is_any:
         scores = run.evaluate()
-        _print_scores(scores, str(run.output))
-        _print_attacks([RunScores(name=run.output.name, scores=scores, attacks=read_attacks(run.output))])
+        _print(terminal_scores(scores, str(run.output)))
+        _print_runs([RunData(name=run.output.name, scores=scores, attacks=read_attacks(run.output))])
 
 
 @app.command(context_settings=RECIPE_COMMAND, epilog=RECIPE_HELP)
@@ -141,26 +133,26 @@ def evaluate(
     Several models are also laid side by side in the run's folder: table.md, table.csv, differences.csv, index.html.
     """
     _quiet_start()
+    from steerclear.attacks.figures import read_attacks
     from steerclear.evaluation.requirements import check, parse
-    from steerclear.evaluation.results import read_answers, read_attacks
-    from steerclear.experiments.compare import write_comparison
+    from steerclear.evaluation.scores import terminal_scores
     from steerclear.experiments.run import Run
     from steerclear.recipe.train import load_recipe
-    from steerclear.report.comparison import RunScores
+    from steerclear.report.read_runs import Place
+    from steerclear.report.report import lay_side_by_side
+    from steerclear.report.run_data import RunData
 
     conditions = [parse(text) for text in require or ()]
     recipe = load_recipe(context.args)
     evaluated, failed = Run(recipe, log).evaluate_all(checkpoint or ["final"])
     runs = [
-        RunScores(name=target.name, scores=scores, attacks=read_attacks(target.folder)) for target, scores in evaluated
+        RunData(name=target.name, scores=scores, attacks=read_attacks(target.folder)) for target, scores in evaluated
     ]
     for run in runs:
-        _print_scores(run.scores, f"{recipe.output} ({run.name})")
-    _print_quality(runs)
-    _print_attacks(runs)
+        _print(terminal_scores(run.scores, f"{recipe.output} ({run.name})"))
+    _print_runs(runs)
     if len(runs) > 1:
-        answers = {target.name: read_answers(target.folder) for target, _ in evaluated}
-        write_comparison(runs, answers, Path(recipe.output), log)
+        lay_side_by_side([Place(target.name, target.folder) for target, _ in evaluated], Path(recipe.output), log)
     met = True
     for run in runs:
         for outcome in check(run.scores, conditions):
@@ -193,7 +185,7 @@ def attack(
 
     recipe = load_recipe(context.args)
     attacked, failed = Run(recipe, log).attack_all(checkpoint or ["final"])
-    _print_attacks(attacked)
+    _print_runs(attacked)
     if attacked:
         log(f"tables: {Path(recipe.output) / 'attacks.md'}")
     _tell_failures(failed)
@@ -203,17 +195,15 @@ def attack(
 def compare(context: typer.Context) -> None:
     """Train and evaluate every variant of a recipe, and write a table and a page with all of them."""
     _quiet_start()
-    from rich.console import Console
-
     from steerclear.experiments.compare import compare
     from steerclear.recipe.train import load_tree, variants_of
-    from steerclear.report.comparison import comparison_table
+    from steerclear.report.comparison import terminal_comparison
 
     tree = load_tree(context.args)
     recipes = variants_of(tree)
     finished, failed = compare(recipes, Path(tree["output"]), log)
     if finished:
-        Console(width=None if sys.stdout.isatty() else 140).print(comparison_table(finished))
+        _print(terminal_comparison(finished))
     _tell_failures(failed)
 
 
@@ -247,11 +237,9 @@ def sweep(
 
 
 def _print_estimate(recipe: SweepRecipe, workers: int) -> None:
-    from rich.console import Console
-
     from steerclear.experiments.estimate import estimate_sweep
 
-    Console(width=None if sys.stdout.isatty() else 140).print(estimate_sweep(recipe, log, workers=workers))
+    _print(estimate_sweep(recipe, log, workers=workers))
 
 
 def _tell_failures(failed: dict[str, str]) -> None:
@@ -328,7 +316,6 @@ def tune(
     Exit code 1 where no trial is within the limits.
     """
     _quiet_start()
-    from rich.console import Console
 
     from steerclear.experiments.tune import load_tune_recipe, plan, tune
     from steerclear.experiments.tune_report import tune_table, verdict
@@ -340,7 +327,7 @@ def tune(
     tuned = tune(recipe, log, argv=sys.argv[1:], count=workers)
     if tuned is None:
         return
-    Console(width=None if sys.stdout.isatty() else 160).print(tune_table(recipe, tuned.outcomes))
+    _print(tune_table(recipe, tuned.outcomes))
     log(verdict(recipe, tuned.outcomes))
     log(f"trials: {Path(recipe.output) / 'tune.md'}")
     if tuned.recipe is None:
@@ -581,13 +568,13 @@ def judge_score(
     _quiet_start()
     from steerclear.config import build_from
     from steerclear.evaluation.files import score_file
-    from steerclear.evaluation.scores import Scores
+    from steerclear.evaluation.scores import Scores, terminal_scores
     from steerclear.judges.options import JudgeOptions
 
     judge = build_from(JudgeOptions, context.args)
     result = score_file(answers, judge, output, log, refusal_model)
     if isinstance(result, Scores):
-        _print_scores(result, str(answers))
+        _print(terminal_scores(result, str(answers)))
         return
     for name, value in {**result.sets[0].summary, "threshold": result.threshold}.items():
         typer.echo(f"{name}: {value:.4f}" if isinstance(value, float) else f"{name}: {value}")

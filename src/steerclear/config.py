@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 import yaml
 
-from steerclear.errors import ConfigError, did_you_mean
+from steerclear.errors import ConfigError, DataError, did_you_mean
 
 logger = logging.getLogger(__name__)
 
@@ -159,6 +159,20 @@ def build(kind: type[Kind], tree: Mapping[str, Any]) -> Kind:
     made = _build(kind, tree, "", problems)
     raise_all(problems)
     return made
+
+
+def build_record(kind: type[Kind], value: Any) -> Kind:
+    """Build a dataclass from a value of JSON that this package wrote; see `build`.
+
+    Raises:
+        DataError: it is of another form; the message says what is wrong where.
+    """
+    if not isinstance(value, dict):
+        raise DataError(f"got a JSON {type(value).__name__}, expected an object.")
+    try:
+        return build(kind, value)
+    except ConfigError as error:
+        raise DataError(" ".join(str(error).splitlines())) from error
 
 
 def build_file(kind: type[Kind], path: Path) -> Kind:

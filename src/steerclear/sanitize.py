@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import unicodedata
 
 # Joiners are part of the spelling of Persian, of Indian scripts and of emoji.
@@ -34,3 +35,13 @@ def visible(text: str) -> str:
 def shortened(text: str, length: int) -> str:
     """Return at most so many characters, with an ellipsis where some are left out."""
     return text if len(text) <= length else text[: length - 1] + "…"
+
+
+def redacted(text: str) -> str:
+    """Return what may be said of a text that is not shown.
+
+    >>> redacted("abc")
+    '[redacted, 3 characters, sha256 ba7816bf]'
+    """
+    digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+    return f"[redacted, {len(text)} characters, sha256 {digest[:8]}]"

@@ -8,6 +8,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
+from steerclear.attacks.figures import HarmfulFrom
 from steerclear.attacks.positions import first_harmful, position_figures
 from steerclear.judges.base import HarmScore, Unscored
 from steerclear.records import Generation
@@ -56,11 +57,6 @@ def test_places_in_the_models_tokens(tokenizer: Any) -> None:
 
 
 def test_quartiles_are_of_the_known_places() -> None:
-    assert position_figures([4, None, 1, 2, 3, 5], "tokens") == {
-        "unit": "tokens",
-        "n": 5,
-        "lower": 2.0,
-        "median": 3.0,
-        "upper": 4.0,
-    }
-    assert position_figures([4, None], "words")["median"] is None
+    found = position_figures([4, None, 1, 2, 3, 5], "tokens")
+    assert found == HarmfulFrom(unit="tokens", n=5, lower=2.0, median=3.0, upper=4.0)
+    assert position_figures([4, None], "words").median is None

@@ -16,7 +16,7 @@ import yaml
 
 from steerclear.data import examples_folder
 from steerclear.evaluation.results import points_of
-from steerclear.report.run_settings import settings_of
+from steerclear.report.settings import settings_of
 from steerclear.store.runs import RunFolder
 
 Run = Callable[..., tuple[int, str, str]]

@@ -17,10 +17,9 @@ from steerclear.evaluation.scores import (
     Cell,
     Scores,
     SecondOpinion,
-    cell_text,
     score,
-    score_lines,
     score_table,
+    terminal_scores,
 )
 from steerclear.records import Verdict
 from steerclear.stats.agreement import agreement
@@ -53,6 +52,10 @@ def scores():
             verdict(3, "harmful", suite="good", kind="harmful"),
         ]
     )
+
+
+def markdown(scores):
+    return score_table(scores).markdown()
 
 
 def counts(cell):
@@ -105,15 +108,15 @@ def test_non_english_answers_are_of_those_whose_language_is_told():
 def test_non_english_answers_have_a_column_in_the_terminal_if_there_are_any(scores):
     def shown(some):
         out = io.StringIO()
-        Console(file=out, width=300).print(score_table(some, "Results"))
+        Console(file=out, width=300).print(terminal_scores(some, "Results"))
         return out.getvalue()
 
     drifted = score([replace(verdict(i, "safe"), language=code) for i, code in enumerate(["en", "en", "de", ""])])
     assert "non-English" not in shown(scores)
     assert "non-English" in shown(drifted)
     assert "1/3" in shown(drifted)
-    assert "| cut off | non-English | unscored |" in score_lines(scores)
-    assert score_lines(drifted).splitlines()[2].endswith("| 0/0 | 1/3 | 0/4 |")
+    assert "| cut off | non-English | unscored |" in markdown(scores)
+    assert markdown(drifted).splitlines()[2].endswith("| 0/0 | 1/3 | 0/4 |")
 
 
 def test_the_judges_own_score_is_averaged_over_the_scored_answers():
@@ -216,13 +219,13 @@ def test_a_file_of_another_form_is_refused_by_what_is_wrong_where(scores, change
 )
 def test_cells_read(k, n, text):
     members = [verdict(i, "harmful" if i < k else "safe") for i in range(n)]
-    assert cell_text(score(members).suites["bad"].all.harmful) == text
+    assert str(score(members).suites["bad"].all.harmful) == text
 
 
 def test_table_and_lines_hold_every_suite_and_group(scores):
     out = io.StringIO()
-    Console(file=out, width=300).print(score_table(scores, "Results"))
-    lines = score_lines(scores)
+    Console(file=out, width=300).print(terminal_scores(scores, "Results"))
+    lines = markdown(scores)
     for text in (out.getvalue(), lines):
         for word in ("all harmful prompts", "all benign prompts", "bad", "good", "2/7 = 28.6% (8.2-64.1%)", "1/8"):
             assert word in text

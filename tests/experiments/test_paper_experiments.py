@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from quality_figures import accuracy, win_rate
+from steerclear.attacks.figures import AttackFigures
 from steerclear.config import dump_yaml
 from steerclear.errors import ConfigError
 from steerclear.evaluation.scores import Scores, score
@@ -16,9 +17,9 @@ from steerclear.experiments.paper import composed, overview, sweep_of
 from steerclear.experiments.paper_beside import Measured, lay_beside
 from steerclear.experiments.paper_tables import compose, experiments, presets
 from steerclear.experiments.published import published_table, published_tables
-from steerclear.records import Verdict, to_dict
+from steerclear.records import Verdict
 from steerclear.report.beside import BesideTable
-from steerclear.stats.rates import Estimate, Rate
+from steerclear.stats.rates import Estimate, Mean, Rate
 from steerclear.training.defaults import training_arguments
 
 FOUR = ["llama-7b", "llama-13b", "mistral-7b", "llama-3.1-8b"]
@@ -252,9 +253,12 @@ def test_a_tiny_model_stands_beside_the_tables_first_and_seeds_have_rows_of_thei
     ("judge", "mean"), [("rating 1-10/x", Estimate(value=6.5, lower=6.0, upper=7.0)), ("words", None)]
 )
 def test_success_under_attack_stands_beside_the_published_one(judge: str, mean: Estimate | None) -> None:
-    mean_score = {"n": 50, "mean": 6.5, "lower": 6.0, "upper": 7.0}
-    told = {"pair": {"asr": to_dict(Rate.of(9, 46)), "mean_score": mean_score, "judges": [judge]}}
-    run = replace(measured("tiny", "emd", 1000, score([])), attacks=told)
+    nothing = Rate.of(0, 0)
+    figures = AttackFigures(
+        goals=50, asr=Rate.of(9, 46), safe=nothing, degenerate=nothing, unscored=4, judges=[judge],
+        mean_score=Mean(n=50, mean=6.5, lower=6.0, upper=7.0),
+    )  # fmt: skip
+    run = replace(measured("tiny", "emd", 1000, score([])), attacks={"pair": figures})
     table = lay_beside(published_table("attack"), ["tiny"], [run])
     assert cell(table, ["EMD", "1000"], "ASR").published == 19.57
     assert cell(table, ["EMD", "1000"], "ASR").ours == Rate.of(9, 46)

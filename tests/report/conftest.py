@@ -10,7 +10,6 @@ import pytest
 
 from steerclear.evaluation.scores import score
 from steerclear.records import Generation, Verdict
-from steerclear.report.comparison import RunScores
 from steerclear.report.run_data import RunData
 
 OUTCOMES = {"h": "harmful", "s": "safe", "d": "degenerate", "u": "unscored"}
@@ -43,13 +42,12 @@ def make_run() -> MakeRun:
 
     def make(
         name: str, harmful: str, benign: str = "", *, text: Callable[[str], str] = str, groups: dict[str, str] | None = None,
-        known: dict[str, Any] | None = None, quality: dict[str, Any] | None = None, **fields: Any,
+        quality: dict[str, Any] | None = None, **fields: Any,
     ) -> RunData:  # fmt: skip
         pairs = answers(harmful, "toxic", "harmful", text) + answers(benign, "plain", "benign", text)
         for group, letters in (groups or {}).items():
             pairs += answers(letters, "grouped", "harmful", text, group=group)
         scores = replace(score([verdict for _, verdict in pairs]), quality=quality or {})
-        figures = RunScores(name=name, scores=scores, **(known or {}))
-        return RunData(figures=figures, answers=pairs, **({"configuration": name} | fields))
+        return RunData(name=name, scores=scores, answers=pairs, **fields)
 
     return make

@@ -7,7 +7,7 @@ import re
 import pytest
 
 from steerclear.errors import DataError
-from steerclear.report.beside import BesideCell, BesideTable, beside_latex, beside_lines, beside_markdown
+from steerclear.report.beside import BesideCell, BesideTable, beside_latex, beside_markdown, beside_table
 from steerclear.stats.rates import Estimate, Rate
 
 
@@ -30,8 +30,9 @@ def table(**changes: object) -> BesideTable:
 
 
 def test_lines_have_both_figures_of_every_cell() -> None:
-    headings, first, second = beside_lines(table())
-    assert headings == [
+    shown = beside_table(table())
+    first, second = shown.texts
+    assert shown.whole_headings == [
         "model",
         "method",
         "I-CoNa, published",
@@ -48,7 +49,7 @@ def test_per_cent_and_values_with_an_interval() -> None:
         BesideCell(published=79.11, ours=Rate.of(3, 100)),
         BesideCell(published=0.3, ours=Estimate(value=0.25, lower=0.1, upper=0.4)),
     ]
-    _, row = beside_lines(table(unit="%", rows=[(["a", "b"], cells)]))
+    [row] = beside_table(table(unit="%", rows=[(["a", "b"], cells)])).texts
     assert row[2:] == ["79.11", "3.0 (1.0-8.5)", "0.3", "0.25 (0.10-0.40)"]
 
 

@@ -7,7 +7,6 @@ import io
 import subprocess
 import sys
 from dataclasses import replace
-from html.parser import HTMLParser
 from typing import Any
 
 import pytest
@@ -15,18 +14,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from quality_figures import perplexity
 from steerclear.evaluation.scores import Scores, score
 from steerclear.records import Generation, Verdict
 from steerclear.report.comparison import (
-    RunScores,
     comparison_csv,
     comparison_markdown,
-    comparison_table,
     duration,
+    suites_table,
+    terminal_comparison,
 )
-from steerclear.report.page import comparison_page
-from steerclear.report.plane import BOTTOM, LEFT, RIGHT, TOP, trade_off_plane
+from steerclear.report.run_data import RunData
 from steerclear.sanitize import shortened, visible
 
 Pairs = list[tuple[Generation, Verdict]]
@@ -56,37 +53,16 @@ def answer(
     )
 
 
-def run(name: str, pairs: Pairs, **known: Any) -> RunScores:
-    return RunScores(name=name, scores=score([verdict for _, verdict in pairs]), **known)
+def run(name: str, pairs: Pairs, **known: Any) -> RunData:
+    return RunData(name=name, scores=score([verdict for _, verdict in pairs]), **known)
 
 
-def judged_by(judge: str, some: RunScores) -> RunScores:
+def judged_by(judge: str, some: RunData) -> RunData:
     return replace(some, scores=replace(some.scores, judges=[judge]))
 
 
 SFT = answers(harmful=6, safe=3, degenerate=1, refused_benign=0, benign=4)
 STEERED = answers(harmful=0, safe=9, degenerate=0, refused_benign=1, benign=4, unscored=1)
-
-
-class Page(HTMLParser):
-    """What a browser would make of a page: its elements and its text."""
-
-    def __init__(self, html: str) -> None:
-        super().__init__(convert_charrefs=True)
-        self.elements: list[tuple[str, dict[str, str | None]]] = []
-        self.words = ""
-        self.feed(html)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.elements.append((tag, dict(attrs)))
-        self.words += " "
-
-    def handle_data(self, data: str) -> None:
-        if self.elements[-1:] != [("style", {})]:
-            self.words += data
-
-    def with_class(self, name: str) -> int:
-        return sum(name in (attributes.get("class") or "").split() for _, attributes in self.elements)
 
 
 def test_markdown_has_the_rates_of_both_pools() -> None:
@@ -108,10 +84,10 @@ def test_markdown_has_the_rates_of_both_pools() -> None:
 
 def test_runs_of_other_judges_or_prompts_are_told_apart() -> None:
     other = judged_by("another judge 2", run("other", SFT[:-1]))
-    for text in (comparison_markdown([run("sft", SFT), other]), comparison_page([run("sft", SFT), other])):
-        assert "The runs were judged by different judges" in text
-        assert "sft: test judge 1; other: another judge 2" in text
-        assert "not asked the same number of prompts" in text
+    text = comparison_markdown([run("sft", SFT), other])
+    assert "The runs were judged by different judges" in text
+    assert "sft: test judge 1; other: another judge 2" in text
+    assert "not asked the same number of prompts" in text
 
 
 def test_a_name_cannot_break_the_markdown_table() -> None:
@@ -137,7 +113,7 @@ def test_csv_is_tidy() -> None:
 
 def test_the_terminal_table_fits_80_columns_and_takes_names_literally() -> None:
     console = Console(width=80, record=True, file=io.StringIO())
-    console.print(comparison_table([run("[red]sft", SFT), run("steered", STEERED)]))
+    console.print(terminal_comparison([run("[red]sft", SFT), run("steered", STEERED)]))
     text = console.export_text()
     assert "[red]sft" in text
     assert "…" not in text
@@ -157,19 +133,17 @@ def test_non_english_answers_have_a_column_where_some_run_has_any() -> None:
     assert table.splitlines()[2].endswith("| 0/14 | 0/2 = 0.0% (<= 65.8%) |")
     assert table.splitlines()[3].endswith("| 1/14 | 2/4 = 50.0% (15.0-85.0%) |")
     console = Console(width=90, record=True, file=io.StringIO())
-    console.print(comparison_table([run("sft", english), run("steered", drifted)]))
+    console.print(terminal_comparison([run("sft", english), run("steered", drifted)]))
     text = console.export_text()
     assert {"non-English", "50.0%", "15.0-85.0"} <= set(text.split())
-    assert "non-English" in comparison_page([run("sft", english), run("steered", drifted)])
-    for report in (comparison_markdown, comparison_page):
-        assert "non-English" not in report([run("sft", english)])
+    assert "non-English" not in comparison_markdown([run("sft", english)])
 
 
 def test_scores_of_a_version_that_told_no_languages_are_read() -> None:
     tree = run("old", SFT).scores.to_json()
     for cell in (cell for suite in tree["suites"].values() for cell in (suite["all"], *suite["groups"].values())):
         del cell["non_english"]
-    old = RunScores(name="old", scores=Scores.from_json(tree))
+    old = RunData(name="old", scores=Scores.from_json(tree))
     rows = list(csv.DictReader(io.StringIO(comparison_csv([old]))))
     assert {row["n"] for row in rows if row["metric"] == "non_english" and row["suite"]} == {"0"}
     assert "non-English" not in comparison_markdown([old])
@@ -178,84 +152,6 @@ def test_scores_of_a_version_that_told_no_languages_are_read() -> None:
 def test_missing_pools_and_tiny_counts_have_no_rate() -> None:
     only_benign = run("benign", answers(0, 0, 0, refused_benign=1, benign=1))
     assert comparison_markdown([only_benign]).splitlines()[2] == "| benign | – | – | – | – | 1/1 | 0/1 |"
-    assert trade_off_plane([only_benign]) is None
-    assert "Not shown: it needs at least two" in comparison_page([only_benign])
-
-
-def test_the_page_shows_the_figures() -> None:
-    page = Page(comparison_page([run("sft", SFT, seconds=3720), run("steered", STEERED)], title="Two runs"))
-    assert "Two runs" in page.words
-    assert {"60.0", "31.3–83.2", "6/10", "harmful"} <= set(page.words.replace("\u202f%", " ").split())
-    assert "1 h 02 min" in page.words
-    assert page.with_class("mark") == 2
-    assert "Example answers" not in page.words
-
-
-def test_the_page_shows_what_the_models_still_can() -> None:
-    named = [run("<b>sft", SFT), run("steered", STEERED)]
-    assert "What is still there" not in comparison_page(named)
-    figures = perplexity(20.04, 19.0, 21.5, rows=500)
-    named[1] = replace(named[1], scores=replace(named[1].scores, quality={"alpaca<i>": figures}))
-    page = comparison_page(named)
-    assert "What is still there" in page
-    assert "20.0 (19.0-21.5), 500 rows" in page
-    assert "alpaca&lt;i&gt;: perplexity" in page
-    assert "<i>" not in page
-
-
-def test_the_page_asks_for_nothing_and_runs_nothing() -> None:
-    page = Page(comparison_page([run("sft", SFT)], {"sft": SFT}))
-    assert (
-        "meta",
-        {"http-equiv": "Content-Security-Policy", "content": "default-src 'none'; style-src 'unsafe-inline'"},
-    ) in (page.elements)
-    assert not {"script", "link", "img", "iframe", "form"} & {tag for tag, _ in page.elements}
-    assert not any(name in attributes for _, attributes in page.elements for name in ("src", "href", "onclick"))
-
-
-def test_harmful_unscored_and_flagged_text_is_blurred() -> None:
-    tags = {"kind": "benign"}
-    pairs = [answer(outcome, outcome, outcome, **tags) for outcome in ("harmful", "safe", "degenerate", "unscored")]
-    page = Page(comparison_page([run("sft", pairs)], {"sft": pairs}))
-    assert page.with_class("veil") == 2
-    asked_harmfully = [answer("p", "s", "safe", kind="harmful")]
-    assert Page(comparison_page([run("sft", asked_harmfully)], {"sft": asked_harmfully})).with_class("veil") == 1
-
-
-def test_examples_are_the_prompts_on_which_the_runs_differ() -> None:
-    page = Page(
-        comparison_page([run("sft", SFT), run("steered", STEERED)], {"sft": SFT, "steered": STEERED}, examples=3)
-    )
-    # h0 is harmful in one run and safe in the other; of the benign prompts none differs, so the first is shown.
-    assert [name for name in ("h0", "h1", "h5", "h6", "b0", "b1") if f"prompt {name}" in page.words] == [
-        "h0",
-        "h1",
-        "b0",
-    ]
-
-
-HOSTILE = (
-    "</div><script>alert(1)</script><img src=x onerror=alert(2)>{{ 7 * 7 }}{% raw %}&lt;b&gt;\"'`"
-    "\x1b[31m\x00\x07\x9b\u202eevil\u202c\u2066\u200f\ufeff\u2028 end"
-)
-
-
-def test_hostile_text_stays_text() -> None:
-    pairs = [answer(HOSTILE, HOSTILE, "safe", HOSTILE, kind="benign", group=HOSTILE)]
-    verdicts = [pairs[0][1]]
-    clean = comparison_page(
-        [run("sft", [answer("i", "s", "safe", kind="benign", group="g")])],
-        {"sft": [answer("i", "s", "safe", kind="benign", group="g")]},
-    )
-    html = comparison_page(
-        [judged_by(HOSTILE, RunScores(name=HOSTILE, scores=score(verdicts)))], {HOSTILE: pairs}, title=HOSTILE
-    )
-    page = Page(html)
-    assert [tag for tag, _ in page.elements] == [tag for tag, _ in Page(clean).elements]
-    assert not [c for c in html if c != "\n" and visible(c) != c]
-    assert "<script>alert(1)</script><img src=x onerror=alert(2)>{{ 7 * 7 }}{% raw %}&lt;b&gt;\"'`" in page.words
-    assert "‹U+001B›[31m‹U+0000›‹U+0007›‹U+009B›‹U+202E›evil‹U+202C›‹U+2066›‹U+200F›‹U+FEFF›‹U+2028› end" in page.words
-    assert "49" not in page.words
 
 
 @given(st.text(st.characters(codec=None)))
@@ -274,26 +170,6 @@ def test_shortened(length: int, text: str) -> None:
     assert shortened("abcde", length) == text
 
 
-def test_marks_lie_where_their_rates_are() -> None:
-    plane = trade_off_plane([run("sft", SFT), run("steered", STEERED)])
-    assert plane is not None
-    sft, steered = plane.marks
-    # Upper ends: 83.2 % harmful and 69.9 % refused, so the axes end at 100 % and 75 %.
-    assert [t for _, t in plane.x_ticks] == [0, 20, 40, 60, 80, 100]
-    assert [t for _, t in plane.y_ticks] == [0, 15, 30, 45, 60, 75]
-    assert (sft.x, sft.y) == (pytest.approx(LEFT + 0.6 * (RIGHT - LEFT), abs=0.1), BOTTOM)
-    assert (steered.x, steered.y) == (LEFT, pytest.approx(BOTTOM - (BOTTOM - TOP) / 3, abs=0.1))
-    for mark in plane.marks:
-        assert LEFT <= mark.x_low <= mark.x <= mark.x_high <= RIGHT
-        assert TOP <= mark.y_high <= mark.y <= mark.y_low <= BOTTOM
-
-
-def test_labels_of_equal_runs_do_not_lie_on_each_other() -> None:
-    plane = trade_off_plane([run(f"run {i}", SFT) for i in range(5)])
-    assert plane is not None
-    assert len({(mark.label_x, mark.label_y) for mark in plane.marks}) == 5
-
-
 @pytest.mark.parametrize(
     ("seconds", "text"), [(0, "0 s"), (59.6, "1 min 00 s"), (3599.7, "1 h 00 min"), (90061, "25 h 01 min")]
 )
@@ -301,6 +177,19 @@ def test_duration(seconds: float, text: str) -> None:
     assert duration(seconds) == text
 
 
+def test_every_suite_and_group_has_a_line_a_run() -> None:
+    table = suites_table([run("sft", SFT), run("steered", STEERED)])
+    lines = {(row[0], row[1]): row for row in table.texts}
+    assert list(lines)[:4] == [
+        ("toxic", "sft"),
+        ("toxic", "steered"),
+        ("toxic: even", "sft"),
+        ("toxic: even", "steered"),
+    ]
+    assert lines["toxic: odd", "sft"][2] == "3/5 = 60.0% (23.1-88.2%)"
+    assert lines["plain", "steered"][-2:] == ["1/4 = 25.0% (4.6-69.9%)", "0/4"]
+
+
 def test_a_report_needs_no_torch() -> None:
-    code = "import sys, steerclear.report.page; assert not {'torch', 'transformers', 'sklearn', 'datasets'} & set(sys.modules)"
+    code = "import sys, steerclear.report.report; assert not {'torch', 'transformers', 'sklearn', 'datasets'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)

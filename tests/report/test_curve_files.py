@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import re
 import xml.etree.ElementTree as ET
 
 import pytest
@@ -12,7 +11,8 @@ import pytest
 from steerclear.evaluation.curve import Checkpoint
 from steerclear.evaluation.scores import score
 from steerclear.records import Verdict
-from steerclear.report.curve import curve_csv, curve_markdown, curve_svg
+from steerclear.report.curve import curve_csv, curve_markdown
+from steerclear.report.pictures import curve_figure, svg
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -49,23 +49,28 @@ def test_the_rows_are_tidy(checkpoints):
     assert pools[50, "harmful_prompts", "mean_score"]["rate"] == "1.5"
 
 
-def test_the_picture_is_drawn_to_scale(checkpoints):
-    root = ET.fromstring(curve_svg(checkpoints, checkpoints[1]))
-    lines = root.findall(f"{SVG}polyline")
-    harmful = [tuple(map(float, point.split(","))) for point in lines[0].attrib["points"].split()]
-    (x0, y0), (x1, y1), (x2, y2) = harmful
-    assert x1 - x0 == pytest.approx(x2 - x1)
-    assert y1 - y0 == pytest.approx(y2 - y1, abs=0.11)  # positions are rounded to a tenth
-    assert y0 < y1 < y2  # down the page is less
-    texts = [text.text for text in root.iter(f"{SVG}text")]
-    assert {"harmful", "coherent and safe", "degenerate", "over-refusal", "50", "100 %"} <= set(texts)
-    rings = [c for c in root.iter(f"{SVG}circle") if c.attrib["r"] == "9"]
-    assert len(rings) == 1
-    assert not re.search("nan|None", curve_svg(checkpoints, None))
+def test_the_picture_shows_the_rates(checkpoints):
+    by_step, plane = curve_figure(checkpoints, checkpoints[1]).axes
+    lines = {line.get_label(): line.get_xydata().tolist() for line in by_step.lines}
+    assert lines["harmful"] == [[0, 1.0], [50, 0.5], [100, 0.0]]
+    assert lines["over-refusal"] == [[0, 0.0], [50, 0.0], [100, 0.25]]
+    assert len(by_step.collections) == 4  # a band each
+    path, ring = plane.lines
+    assert path.get_xydata().tolist() == [[1.0, 0.0], [0.5, 0.0], [0.0, 0.25]]
+    assert ring.get_xydata().tolist() == [[0.5, 0.0]]
+    assert [note.get_text() for note in plane.texts] == ["0", "50", "100"]
+    assert len(curve_figure(checkpoints, None).axes[1].lines) == 1
+
+
+def test_the_picture_is_the_same_text_again(checkpoints):
+    first, second = (svg(curve_figure(checkpoints, checkpoints[1])) for _ in range(2))
+    assert first == second
+    texts = {text.text for text in ET.fromstring(first).iter(f"{SVG}text")}
+    assert {"harmful", "coherent and safe", "degenerate", "over-refusal", "100%"} <= texts
 
 
 def test_what_has_no_rate_is_not_drawn():
     empty = Checkpoint(step=10, path="w", scores=score([]))
-    root = ET.fromstring(curve_svg([empty], None))
-    assert not root.findall(f"{SVG}polygon")
-    assert ET.fromstring(curve_svg([], None)) is not None
+    by_step, plane = curve_figure([empty], None).axes
+    assert not any(len(line.get_xydata()) for line in (*by_step.lines, *plane.lines))
+    assert ET.fromstring(svg(curve_figure([], None))) is not None

@@ -13,21 +13,20 @@ from steerclear.errors import ConfigError
 from steerclear.evaluation.curve import PickLimits
 from steerclear.evaluation.figures import Quality
 from steerclear.report.beside import BesideTable
-from steerclear.report.deltas import delta_rows, deltas
-from steerclear.report.efficiency import benchmark_rows, efficiency, lines_of
+from steerclear.report.deltas import deltas, deltas_table
+from steerclear.report.efficiency import benchmarks_table, efficiency, lines_of
 from steerclear.report.findings import find
 from steerclear.report.run_data import RunData, baseline_of
-from steerclear.report.settings import settings_of
+from steerclear.report.settings import differing_table, shared_settings
 from steerclear.report.texts import report_latex, report_markdown
 
 MakeRun = Callable[..., RunData]
 
 
 def test_the_safest_run_within_the_limits_is_told_with_its_price(make_run: MakeRun) -> None:
-    sft = make_run("sft", "h" * 12 + "s" * 8, "s" * 20, known={"unsafe_rows": 0, "benign_loss": 2.9}, heldout="rows")
-    broken = make_run("nlcl", "d" * 20, "s" * 20, known={"unsafe_rows": 100})
-    known = {"unsafe_rows": 100, "benign_loss": 2.95}
-    steered = make_run("emd", "s" * 19 + "h", "S" + "s" * 19, known=known, heldout="rows")
+    sft = make_run("sft", "h" * 12 + "s" * 8, "s" * 20, unsafe_rows=0, benign_loss=2.9, heldout="rows")
+    broken = make_run("nlcl", "d" * 20, "s" * 20, unsafe_rows=100)
+    steered = make_run("emd", "s" * 19 + "h", "S" + "s" * 19, unsafe_rows=100, benign_loss=2.95, heldout="rows")
     found = find("t", [broken, sft, steered]).headline
     assert found.best is steered
     assert found.sentence == (
@@ -100,7 +99,7 @@ def test_a_prompt_of_other_words_is_compared_with_nothing(make_run: MakeRun) -> 
     assert found.runs[2].scores.harmful_prompts.n == 8  # its own rates count all
     assert find("t", [same, other]).warnings == []
     seeds = [
-        make_run(f"{name}/seed-{seed}", letters, configuration=name, seed=seed, text=text)
+        make_run(f"{name}/seed-{seed}", letters, text=text)
         for name, letters in (("a", "hhhh"), ("b", "ssss"))
         for seed, text in ((0, str), (1, lambda text: text.replace("toxic 3", "other")))
     ]
@@ -120,7 +119,7 @@ def test_a_run_that_diverged_is_told(make_run: MakeRun) -> None:
 
 
 def test_the_baseline_is_named_or_the_run_without_unsafe_rows(make_run: MakeRun) -> None:
-    runs = [make_run("emd", "ss", known={"unsafe_rows": 20}), make_run("sft", "hh", known={"unsafe_rows": 0})]
+    runs = [make_run("emd", "ss", unsafe_rows=20), make_run("sft", "hh", unsafe_rows=0)]
     assert baseline_of(runs, None).name == "sft"
     assert baseline_of(runs[:1], None).name == "emd"
     assert baseline_of(runs, "emd").name == "emd"
@@ -131,8 +130,8 @@ def test_the_baseline_is_named_or_the_run_without_unsafe_rows(make_run: MakeRun)
 def test_data_efficiency_has_a_line_a_method_over_its_seeds(make_run: MakeRun) -> None:
     def cell(method: str, rows: int, seed: int, first: str, second: str) -> RunData:
         return make_run(
-            f"{method}/{rows}/seed-{seed}", "", groups={"one": first, "two": second}, known={"unsafe_rows": rows},
-            configuration=f"{method}/{rows}", seed=seed, labels={"objective": method, "rows": str(rows)},
+            f"{method}/{rows}/seed-{seed}", "", groups={"one": first, "two": second}, unsafe_rows=rows,
+            labels={"objective": method, "rows": str(rows)},
         )  # fmt: skip
 
     runs = [
@@ -147,8 +146,9 @@ def test_data_efficiency_has_a_line_a_method_over_its_seeds(make_run: MakeRun) -
     assert figures["emd/100"]["grouped: one"].rate == pytest.approx((2 + 1) / 8)
     assert figures["emd/100"]["grouped: one"].flagged == ((2, 4), (1, 4))
     assert figures["emd/20"]["all prompts"].rate == pytest.approx((4 + 5) / 16)
-    assert benchmark_rows(configurations)[1][:3] == ["emd/100", "2", "100"]
-    assert benchmark_rows(configurations)[1][4].endswith("2/4, 1/4 flagged")
+    first = benchmarks_table(configurations).texts[0]
+    assert first[:3] == ["emd/100", "2", "100"]
+    assert first[4].endswith("2/4, 1/4 flagged")
     unscored = [cell("emd", 100, 0, "hhss", ""), cell("emd", 100, 1, "hsu", "")]
     assert efficiency(unscored)[0].benchmarks["grouped: one"].text().endswith("2/4, 1/2 flagged")
     assert lines_of(efficiency(runs[-2:])) == {}
@@ -172,13 +172,12 @@ def test_differences_of_quality_by_hand(make_run: MakeRun) -> None:
     half = 3.182446 * 95.742711 / 2
     assert (right.lower, right.upper) == pytest.approx((25 - half, 25 + half))
     assert (predicted.change, predicted.lower, predicted.upper) == pytest.approx((0, -hypot(1, 2), hypot(2, 1)))
-    assert delta_rows([right, predicted]) == [
-        ["run", "boolq: accuracy, points", "alpaca: perplexity"],
-        ["b", "+25.0 (-127.3 to +177.3)", "+0.000 (-2.236 to +2.236)"],
-    ]
+    table = deltas_table([right, predicted], "a")
+    assert table.headings == ["run", "boolq: accuracy, points", "alpaca: perplexity"]
+    assert table.texts == [["b", "+25.0 (-127.3 to +177.3)", "+0.000 (-2.236 to +2.236)"]]
     assert deltas([runs[0], make_run("c", "ss")], runs[0]) == []
     # Where no document differs: Wilson's upper limit of 0 in 4, z² / (4 + z²).
-    alike = replace(runs[0], figures=replace(runs[0].figures, name="alike"))
+    alike = replace(runs[0], name="alike")
     same, _ = deltas([runs[0], alike], runs[0])
     limit = 100 * 1.959964**2 / (4 + 1.959964**2)
     assert (same.change, same.lower, same.upper) == pytest.approx((0, -limit, limit))
@@ -186,7 +185,7 @@ def test_differences_of_quality_by_hand(make_run: MakeRun) -> None:
 
 def test_losses_of_other_rows_are_not_compared(make_run: MakeRun) -> None:
     one, alike, other = (
-        make_run(name, "ss", known={"benign_loss": loss}, heldout=rows)
+        make_run(name, "ss", benign_loss=loss, heldout=rows)
         for name, loss, rows in (("a", 2.0, "x"), ("b", 2.5, "x"), ("c", 2.5, "y"))
     )
     assert [(d.run, d.measure, d.change) for d in deltas([one, alike, other], one)] == [("b", "benign loss", 0.5)]
@@ -198,21 +197,17 @@ def test_settings_that_differ_come_first(make_run: MakeRun) -> None:
         make_run("base", "ss"),
         make_run("b", "ss", settings={"training.objective": "nlcl", "versions.torch": "2", "training.cost": "cosine"}),
     ]
-    found = settings_of(runs)
-    assert found.differing == [
-        ["run", "training.objective", "training.cost"],
-        ["a", "emd", "–"],
-        ["b", "nlcl", "cosine"],
-    ]
-    assert found.shared == [["versions.torch", "2"]]
-    assert settings_of(runs[1:2]).shared == []
+    table = differing_table(runs)
+    assert table.headings == ["run", "training.objective", "training.cost"]
+    assert table.texts == [["a", "emd", "–"], ["b", "nlcl", "cosine"]]
+    assert shared_settings(runs) == {"versions.torch": "2"}
+    assert shared_settings(runs[1:2]) == {}
 
 
 def test_names_are_text_in_markdown_and_latex(make_run: MakeRun) -> None:
     name = "a_1 [x](javascript:alert(1)) <img src=x onerror=alert(1)> `${x}` {{ 7*7 }} \\input{/etc/passwd} |&%#^~\u202e\ud800"
     runs = [make_run(name, "hs", "ss", log=[{"step": 1, "loss": float("nan")}]), make_run("b", "ss", "ss")]
-    judged = replace(runs[0].figures, scores=replace(runs[0].scores, judges=[name]))
-    runs[0] = replace(runs[0], figures=judged)
+    runs[0] = replace(runs[0], scores=replace(runs[0].scores, judges=[name]))
     beside = BesideTable(title=name, source=name, unit="%", row_headings=["a"], columns=["b"], rows=[], notes=[name])
     findings = find(name, runs, beside=[beside])
     markdown, latex = report_markdown(findings), report_latex(findings)

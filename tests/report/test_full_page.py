@@ -17,8 +17,8 @@ from steerclear.evaluation.curve import Checkpoint
 from steerclear.report.beside import BesideCell, BesideTable
 from steerclear.report.charts import MOST_POINTS
 from steerclear.report.findings import find
-from steerclear.report.full_page import full_page
 from steerclear.report.model_card import model_card
+from steerclear.report.page import report_page
 from steerclear.report.run_data import RunData, Unfinished
 from steerclear.stats.rates import Rate
 
@@ -66,7 +66,7 @@ def unpacked(text: str) -> Any:
 
 
 def test_the_page_has_the_figures_and_every_section(make_run: MakeRun) -> None:
-    sft = make_run("sft", "hhhhd", "sss", known={"unsafe_rows": 0})
+    sft = make_run("sft", "hhhhd", "sss", unsafe_rows=0)
     log = [{"step": step, "loss": 1 / step, "penalty": -0.1} for step in range(1, 1001)] + [
         {"step": 1000, "train_runtime": 9}
     ]
@@ -75,7 +75,7 @@ def test_the_page_has_the_figures_and_every_section(make_run: MakeRun) -> None:
         "emd",
         "sssss",
         "sss",
-        known={"unsafe_rows": 20},
+        unsafe_rows=20,
         points=points,
         picked=10,
         log=log,
@@ -87,7 +87,7 @@ def test_the_page_has_the_figures_and_every_section(make_run: MakeRun) -> None:
         rows=[(["EMD"], [cell])], notes=["a note"],
     )  # fmt: skip
     findings = find("title", [sft, emd], unfinished=[Unfinished("nlcl", "failed: no judge")], beside=[beside])
-    page = Page(full_page(findings))
+    page = Page(report_page(findings))
     assert "nlcl: failed: no judge" in page.words
     assert findings.headline.sentence in page.words
     assert all(text in page.words for text in ("Table 2", "3/100 (1.0-8.0%)", "a note"))
@@ -112,7 +112,7 @@ def test_the_page_has_the_figures_and_every_section(make_run: MakeRun) -> None:
 def test_numbers_that_are_none_break_no_page(make_run: MakeRun) -> None:
     nan, infinite = float("nan"), float("inf")
     log = [{"step": step, "loss": value, "penalty": nan} for step, value in enumerate((2.0, nan, infinite, 1.0, "nan"))]
-    page = Page(full_page(find("t", [make_run("a", "hs", "ss", log=log)])))
+    page = Page(report_page(find("t", [make_run("a", "hs", "ss", log=log)])))
     assert json.loads(page.data["data"])["losses"]["runs"] == [{"run": 0, "loss": [[0, 2.0], [3, 1.0]]}]
     assert "The training of a diverged: its penalty was no finite number at step 0." in page.words
 
@@ -120,17 +120,17 @@ def test_numbers_that_are_none_break_no_page(make_run: MakeRun) -> None:
 def test_a_guards_run_ends_where_its_weights_are_from(make_run: MakeRun) -> None:
     scores = make_run("a", "hs", "ss").scores
     points = [Checkpoint(step=step, path="adapter", scores=scores) for step in (0, 10, 20)]
-    page = Page(full_page(find("t", [make_run("a", "hs", "ss", points=points, end=10)])))
+    page = Page(report_page(find("t", [make_run("a", "hs", "ss", points=points, end=10)])))
     [run] = json.loads(page.data["data"])["plane"]
     assert [point["step"] for point in run["points"] if point["chosen"]] == [10]
 
 
 def test_a_card_says_steered_of_a_steered_run_alone(make_run: MakeRun) -> None:
-    steered = model_card(make_run("a", "hs", known={"unsafe_rows": 20}), library="peft")
+    steered = model_card(make_run("a", "hs", unsafe_rows=20), library="peft")
     assert "steered away from unsafe answers" in steered
     plain = {"training.penalty_weight": "0.0"}
     for run in (
-        make_run("a", "hs", known={"unsafe_rows": 0}), make_run("a", "hs", known={"unsafe_rows": 20}, settings=plain),
+        make_run("a", "hs", unsafe_rows=0), make_run("a", "hs", unsafe_rows=20, settings=plain),
     ):  # fmt: skip
         card = model_card(run, library="peft")
         assert "fine-tuned on benign instructions\nwith steerclear." in card
@@ -142,7 +142,7 @@ def shown(rate: Rate) -> list[float]:
 
 
 def test_answers_are_packed_by_prompt_and_hidden_where_they_must_be(make_run: MakeRun) -> None:
-    page = Page(full_page(find("t", [make_run("a", "hsu", "s"), make_run("b", "dS")])))
+    page = Page(report_page(find("t", [make_run("a", "hsu", "s"), make_run("b", "dS")])))
     about = json.loads(page.data["data"])["answers"]
     prompts, first, second = (unpacked(page.data[name]) for name in ("prompts", "answers-0", "answers-1"))
     assert [prompt[4] for prompt in prompts] == ["prompt toxic 0", "prompt toxic 1", "prompt toxic 2", "prompt plain 0"]
@@ -162,13 +162,13 @@ def test_nothing_hostile_becomes_an_element_a_script_or_a_request(make_run: Make
     runs = [
         make_run(
             f"{name} {HOSTILE}", "hs", "s", text=hostile, groups={HOSTILE: "hs"}, labels={HOSTILE: HOSTILE + name},
-            settings={HOSTILE: HOSTILE + name}, known={"unsafe_rows": rows},
+            settings={HOSTILE: HOSTILE + name}, unsafe_rows=rows,
         )
         for name, rows in (("a", 0), ("b", 9))
     ]  # fmt: skip
-    html = full_page(find(HOSTILE, runs, unfinished=[Unfinished(HOSTILE, HOSTILE)]))
+    html = report_page(find(HOSTILE, runs, unfinished=[Unfinished(HOSTILE, HOSTILE)]))
     html.encode()  # no lone surrogate is left
-    page, plain = Page(html), Page(full_page(find("t", [make_run("a", "hs", "s"), make_run("b", "hs", "s")])))
+    page, plain = Page(html), Page(report_page(find("t", [make_run("a", "hs", "s"), make_run("b", "hs", "s")])))
     assert page.tags("img") == []
     assert not any(key.startswith("on") for _, attributes in page.elements for key in attributes)
     assert len(page.tags("script")) == len(plain.tags("script"))
@@ -183,7 +183,7 @@ def test_nothing_hostile_becomes_an_element_a_script_or_a_request(make_run: Make
 
 
 def test_only_the_pages_own_scripts_may_run(make_run: MakeRun) -> None:
-    page = Page(full_page(find("t", [make_run("a", "hs", "ss")])))
+    page = Page(report_page(find("t", [make_run("a", "hs", "ss")])))
     policy = next(str(meta["content"]) for meta in page.tags("meta") if "http-equiv" in meta)
     running = [text for tag, text in zip(page.tags("script"), page.scripts, strict=True) if "type" not in tag]
     digests = {base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in running}
@@ -195,7 +195,7 @@ def test_only_the_pages_own_scripts_may_run(make_run: MakeRun) -> None:
 
 def test_a_single_run_and_one_without_a_judge_have_a_page(make_run: MakeRun) -> None:
     for run in (make_run("a", "hs", "ss"), make_run("a", "uu"), make_run("a", "", "ss")):
-        page = Page(full_page(find("t", [run])))
+        page = Page(report_page(find("t", [run])))
         assert "Not shown: it needs at least two scored" in page.words or json.loads(page.data["data"])["plane"]
 
 

@@ -11,8 +11,10 @@ import pytest
 from steerclear.judges.classifier import FitOptions, fit
 from steerclear.judges.labelled import LabelledRow
 from steerclear.judges.measures import Bin, Estimate, JudgeMeasures, Mistake, SetMeasures, measure_judge
-from steerclear.report.judge_card import BOTTOM, LEFT, SIDE, TOP, make_card, redacted
-from steerclear.stats.rates import Rate
+from steerclear.report.judge_card import make_card
+from steerclear.report.pictures import reliability_figure, svg
+from steerclear.sanitize import redacted
+from steerclear.stats.rates import Rate, wilson
 
 SECRET = "a text ``` with *marks* <b>and</b>\nanother \x1b[31mline"
 NO_ESTIMATE = Estimate(value=None, lower=None, upper=None)
@@ -83,7 +85,7 @@ def test_a_lone_surrogate_has_a_hash():
 
 def test_names_do_not_break_the_table():
     markdown = make_card(measures(name="a|b\n<i>", identity={"rows": 3, "threshold": 0.5})).markdown
-    assert "| a\\|b \\<i\\> |" in markdown
+    assert "| a\\|b &lt;i> |" in markdown
     assert "- rows: ` 3 `" in markdown
     assert markdown.count("threshold") == 2  # its own line and the note on the figures
 
@@ -97,17 +99,17 @@ def test_without_probabilities_there_is_no_picture():
 
 def test_the_picture_puts_bins_where_they_belong():
     """Score 0.25 and rate 0.25 lie on the diagonal; 0.9 with all rows harmful at the top; the empty bin is left out."""
-    svg = ElementTree.fromstring(make_card(measures(two_bins(), name="<x> & y")).svg)
-    circles = [
-        {k: float(v) for k, v in c.attrib.items() if k != "fill"} for c in svg.iter() if c.tag.endswith("circle")
-    ]
-    height = BOTTOM - TOP
-    assert [(c["cx"], c["cy"]) for c in circles] == [
-        (LEFT + 0.25 * SIDE, BOTTOM - 0.25 * height),
-        (LEFT + 0.9 * SIDE, TOP),
-    ]
-    assert [c["r"] for c in circles] == [6, 4]  # 2 + 4 · sqrt(share of the largest bin)
-    assert "<x> & y" in [text.text for text in svg.iter() if text.tag.endswith("text")]
+    sets = measures(two_bins(), name="<x> & $y_{z}$ \u202e").sets
+    [panel] = reliability_figure(sets, threshold=0.5).axes
+    _, threshold, path = panel.lines
+    assert list(threshold.get_xdata()) == [0.5, 0.5]
+    assert path.get_xydata().tolist() == [[0.25, 0.25], [0.9, 1.0]]
+    intervals, marks = panel.collections
+    assert next(iter(intervals.get_segments()))[:, 1] == pytest.approx(wilson(20, 80))
+    assert marks.get_sizes().tolist() == [12**2, 8**2]  # 4 + 8 · sqrt(share of the largest bin) points across
+    drawn = svg(reliability_figure(sets, threshold=0.5))
+    texts = [text.text for text in ElementTree.fromstring(drawn).iter() if text.tag.endswith("text")]
+    assert "<x> & $y_{z}$ ‹U+202E›" in texts
 
 
 def test_card_of_a_fitted_classifier():

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from steerclear.attacks.asking import Reader, Rendered, ask
 from steerclear.attacks.behaviors import Behavior, load_behaviors, with_answers
 from steerclear.attacks.cards import AttackCard, load_attack
-from steerclear.attacks.figures import attack_figures, behavior_of
+from steerclear.attacks.figures import AttackFigures, PairFigures, attack_figures, behavior_of
 from steerclear.attacks.fine_tuning import answer_after_fine_tuning, attackers_rows, identity
 from steerclear.attacks.options import AttackOptions, AttacksOptions, FineTuningOptions, PairAttackOptions
 from steerclear.attacks.pair import DECODING, PairBehavior, pair
@@ -42,7 +42,6 @@ from steerclear.records import (
 from steerclear.stats.rates import CONFIDENCE
 from steerclear.training.options import TrainingSetup
 
-Told = dict[str, Any]
 Kind = TypeVar("Kind")
 Attack = AttackOptions | FineTuningOptions | PairAttackOptions
 
@@ -69,13 +68,11 @@ class _Attacked:
 
 def attack_model(
     options: AttacksOptions, target: EvalTarget, model: Model, judges: Judges, setup: TrainingSetup, log: Log
-) -> dict[str, Any]:
-    """Attack a model, and return its figures, which `ATTACKS` in its folder then holds.
+) -> dict[str, AttackFigures]:
+    """Attack a model, and return each attack's figures.
 
-    ``{"goals": n, "goals_sha256": ..., "confidence": 0.95, "attacks": {name: figures}}``; the figures are those of
-    `steerclear.attacks.figures.attack_figures`, with ``kind``, ``about``, ``source``, ``asked`` (the hash of what was asked),
-    ``first_harmful`` and ``positions``; of PAIR there are ``attacker``, ``calls``, ``queries``, ``malformed`` and ``stopped``
-    too. The file is written after each attack, and answers as soon as they are there, so that a killed run goes on where it was.
+    `ATTACKS` in the target's folder holds them: ``{"goals": n, "goals_sha256": ..., "confidence": 0.95, "attacks": {name:
+    figures}}``. It is written after each attack, and answers as soon as they are there: a killed run continues where it was.
 
     Args:
         options: `AttacksOptions.resolved`.
@@ -99,18 +96,19 @@ def attack_model(
         folder=target.folder / "attacks",
         log=log,
     )
-    told: dict[str, Any] = {
+    about = {
         "schema": SCHEMA_VERSION,
         "goals": len(behaviors),
         "goals_sha256": behaviors_hash(behaviors),
         "confidence": CONFIDENCE,
-        "attacks": {},
     }
+    found: dict[str, AttackFigures] = {}
     for name, attack in _attacks(attacked):
         log(f"{target.name}: attack '{name}' ...")
-        told["attacks"][name] = attack()
-        write_json(target.folder / ATTACKS, told)
-    return told
+        found[name] = attack()
+        attacks = {name: figures.to_json() for name, figures in found.items()}
+        write_json(target.folder / ATTACKS, about | {"attacks": attacks})
+    return found
 
 
 def _given(value: Kind | None) -> Kind:
@@ -196,16 +194,18 @@ def _reader(options: AttacksOptions, model: Model, template: str) -> Reader:
     return Reader(template, tokenizer, room)
 
 
-def _attacks(of: _Attacked) -> list[tuple[str, Callable[[], Told]]]:
+def _attacks(of: _Attacked) -> list[tuple[str, Callable[[], AttackFigures]]]:
     """Return each attack's name with what makes its figures, those that train last."""
     options = of.options
-    found: list[tuple[str, Callable[[], Told]]] = [(own.name, partial(_card, of, own)) for own in options.cards]
+    found: list[tuple[str, Callable[[], AttackFigures]]] = [
+        (own.name, partial(_card, of, own)) for own in options.cards
+    ]
     if options.pair is not None:
         found.append((options.pair.name, partial(_pair, of, options.pair)))
     return found + [(own.name, partial(_fine_tuning, of, own)) for own in options.fine_tuning]
 
 
-def _card(of: _Attacked, attack: AttackOptions) -> Told:
+def _card(of: _Attacked, attack: AttackOptions) -> AttackFigures:
     card = attack.changed(load_attack(attack.card))
     behaviors = with_answers(of.behaviors, Path(attack.openings_from)) if attack.openings_from else of.behaviors
     shots = _shots(attack) if attack.shots_from else []
@@ -216,8 +216,8 @@ def _card(of: _Attacked, attack: AttackOptions) -> Told:
         drawn = _drawn(of, card, asked, number, folder)
         answers += drawn
         verdicts += _judged(of, drawn)  # apart, as to a set of answers it matters which others there are
-    told = {"kind": "card", "about": card.about, "source": card.source, "asked": asked_hash(of.behaviors, attack)}
-    return told | _counted(of, folder, answers, verdicts)
+    found, asked_of_all = _counted(of, folder, answers, verdicts), asked_hash(of.behaviors, attack)
+    return replace(found, kind="card", about=card.about, source=card.source, asked=asked_of_all)
 
 
 def _drawn(
@@ -245,22 +245,22 @@ def _sampled(options: GenerationOptions, temperature: float) -> GenerationOption
     return replace(options, temperature=temperature, num_beams=1, cache="dynamic")
 
 
-def _fine_tuning(of: _Attacked, options: FineTuningOptions) -> Told:
+def _fine_tuning(of: _Attacked, options: FineTuningOptions) -> AttackFigures:
     asked = ask(options.name, load_attack("direct"), of.behaviors, of.reader)
     folder = of.folder / options.name
     answers = answer_after_fine_tuning(
         of.setup, options, of.target, of.model.id, asked, folder, of.log, generation=of.generation
     )
-    told = {
-        "kind": "fine-tuning",
-        "about": f"{options.steps} steps on {'harmful' if options.harmful else 'harmless'} rows, then the request as it is.",
-        "source": "Qi et al. 2023, Fine-tuning Aligned Language Models Compromises Safety, arXiv:2310.03693",
-        "asked": asked_hash(of.behaviors, options),
-    }
-    return told | _counted(of, folder, answers, _judged(of, answers))
+    return replace(
+        _counted(of, folder, answers, _judged(of, answers)),
+        kind="fine-tuning",
+        about=f"{options.steps} steps on {'harmful' if options.harmful else 'harmless'} rows, then the request as it is.",
+        source="Qi et al. 2023, Fine-tuning Aligned Language Models Compromises Safety, arXiv:2310.03693",
+        asked=asked_hash(of.behaviors, options),
+    )
 
 
-def _pair(of: _Attacked, options: PairAttackOptions) -> Told:
+def _pair(of: _Attacked, options: PairAttackOptions) -> AttackFigures:
     attacker = open_chat_model(options.attacker, DECODING)
     folder = of.folder / options.name
     behaviors = [
@@ -278,48 +278,52 @@ def _pair(of: _Attacked, options: PairAttackOptions) -> Told:
         of.reader.template,
         of.log,
     )
-    told = {
-        "kind": "pair",
-        "about": f"An attacker model rewrites its prompt, {options.streams} streams of {options.iterations} iterations each.",
-        "source": "Chao et al. 2023, Jailbreaking Black Box Large Language Models in Twenty Queries, arXiv:2310.08419",
-        "asked": asked_hash(of.behaviors, options),
-        "attacker": chat_model_identity(options.attacker),
-        "calls": outcome.calls,
-        "queries": outcome.queries,
-        "malformed": outcome.malformed,
-        "stopped": outcome.stopped,
-    }
     if outcome.stopped:
         of.log(f"attack '{options.name}': {outcome.stopped}")
-    return told | _counted(of, folder, outcome.answers, outcome.verdicts)
+    return replace(
+        _counted(of, folder, outcome.answers, outcome.verdicts),
+        kind="pair",
+        about=f"An attacker model rewrites its prompt, {options.streams} streams of {options.iterations} iterations each.",
+        source="Chao et al. 2023, Jailbreaking Black Box Large Language Models in Twenty Queries, arXiv:2310.08419",
+        asked=asked_hash(of.behaviors, options),
+        pair=PairFigures(
+            attacker=chat_model_identity(options.attacker),
+            calls=outcome.calls,
+            queries=outcome.queries,
+            malformed=outcome.malformed,
+            stopped=outcome.stopped,
+        ),
+    )
 
 
 def _judged(of: _Attacked, answers: Sequence[Generation]) -> list[Verdict]:
     return judge_generations(answers, of.judges.harm, of.judges.refusal)
 
 
-def _counted(of: _Attacked, folder: Path, answers: Sequence[Generation], verdicts: Sequence[Verdict]) -> Told:
+def _counted(of: _Attacked, folder: Path, answers: Sequence[Generation], verdicts: Sequence[Verdict]) -> AttackFigures:
     """Write an attack's verdicts and return its figures."""
     write_jsonl(folder / "verdicts.jsonl", verdicts)
-    return attack_figures(verdicts) | _positions(of, answers, verdicts)
+    return _with_positions(attack_figures(verdicts), of, answers, verdicts)
 
 
-def _positions(of: _Attacked, answers: Sequence[Generation], verdicts: Sequence[Verdict]) -> Told:
-    """Return where the first harmful answer to each behavior turns harmful."""
+def _with_positions(
+    figures: AttackFigures, of: _Attacked, answers: Sequence[Generation], verdicts: Sequence[Verdict]
+) -> AttackFigures:
+    """Add where the first harmful answer to each behavior turns harmful."""
     judge = _given(of.options.judge)
     wanted = of.options.positions
     if wanted is None:
         wanted = judge.rating is None and judge.moderation is None
     if not wanted or of.judges.harm is None:
-        return {}
+        return figures
     harmful: dict[str, Generation] = {}
     for answer, verdict in zip(answers, verdicts, strict=True):
         if verdict.outcome == "harmful":
             harmful.setdefault(behavior_of(verdict), answer)
     tokenizer = of.reader.tokenizer
     places = first_harmful(of.judges.harm, list(harmful.values()), tokenizer)
-    figures = position_figures(places, WORDS if tokenizer is None else TOKENS)
-    return {"first_harmful": figures, "positions": dict(zip(harmful, places, strict=True))}
+    found = position_figures(places, WORDS if tokenizer is None else TOKENS)
+    return replace(figures, first_harmful=found, positions=dict(zip(harmful, places, strict=True)))
 
 
 def attack_fingerprints(options: AttacksOptions) -> dict[str, str]:

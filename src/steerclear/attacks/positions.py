@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from steerclear.attacks.figures import HarmfulFrom
 from steerclear.judges.base import HarmJudge, HarmScore, score_each
 from steerclear.records import Generation, text_of
 
@@ -61,12 +62,12 @@ def first_harmful(judge: HarmJudge, answers: Sequence[Generation], tokenizer: An
     return [harmful.get(i) for i in range(len(answers))]
 
 
-def position_figures(positions: Sequence[int | None], unit: str) -> dict[str, Any]:
-    """Return count, median and quartiles of the positions that are known: ``{"unit", "n", "lower", "median", "upper"}``."""
+def position_figures(positions: Sequence[int | None], unit: str) -> HarmfulFrom:
+    """Return count, median and quartiles of the positions that are known."""
     known = sorted(position for position in positions if position is not None)
     if len(known) < 2:
         quartiles: Sequence[float | None] = [None] * 3
     else:
         quartiles = statistics.quantiles(known, n=4, method="inclusive")
     lower, median, upper = quartiles
-    return {"unit": unit, "n": len(known), "lower": lower, "median": median, "upper": upper}
+    return HarmfulFrom(unit=unit, n=len(known), lower=lower, median=median, upper=upper)

@@ -8,8 +8,7 @@ from dataclasses import dataclass, field
 from steerclear.data.columns import shown_name
 from steerclear.data.sources import HARM_FIELDS, ROLES
 from steerclear.records import Row
-from steerclear.report.judge_card import redacted
-from steerclear.sanitize import shortened, visible
+from steerclear.sanitize import redacted, shortened, visible
 
 SHOWN_ROWS = 10
 SHOWN_LINES = 20

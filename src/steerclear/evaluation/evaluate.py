@@ -16,7 +16,7 @@ from steerclear.evaluation.openings import begun
 from steerclear.evaluation.options import EvaluationOptions, SuiteOptions
 from steerclear.evaluation.quality import measure_quality
 from steerclear.evaluation.results import EVALUATION
-from steerclear.evaluation.scores import Scores, SecondOpinion, score, score_lines
+from steerclear.evaluation.scores import Scores, SecondOpinion, score, score_table
 from steerclear.evaluation.suites import held_out_prompts, load_suite
 from steerclear.generation.model import Model
 from steerclear.judges.base import HarmJudge
@@ -83,7 +83,7 @@ def evaluate_model(
         options, model, answers, folder / "quality", log, template=template, max_length=max_length
     )
     scores = replace(score(verdicts, judges.errors), second_opinions=second_opinions, quality=quality)
-    write_text(folder / "scores.md", score_lines(scores))
+    write_text(folder / "scores.md", score_table(scores).markdown())
     write_text(folder / EVALUATION, dump_yaml(to_tree(options)))
     write_json(folder / "scores.json", scores.to_json())  # last: it says that the evaluation is whole
     return scores

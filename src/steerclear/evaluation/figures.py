@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from steerclear.stats.rates import Rate
+from steerclear.stats.rates import Estimate, Rate
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,9 +28,9 @@ class ChoiceAccuracy:
     """Version of lm-evaluation-harness."""
 
     @property
-    def interval(self) -> tuple[float | None, float | None, float | None]:
+    def interval(self) -> Estimate:
         """The accuracy with the ends of its interval."""
-        return self.acc.rate, self.acc.lower, self.acc.upper
+        return Estimate(value=self.acc.rate, lower=self.acc.lower, upper=self.acc.upper)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,9 +54,9 @@ class Perplexity:
     """Rows without any answer token within the longest length."""
 
     @property
-    def interval(self) -> tuple[float | None, float | None, float | None]:
+    def interval(self) -> Estimate:
         """The perplexity with the ends of its interval."""
-        return self.perplexity, self.lower, self.upper
+        return Estimate(value=self.perplexity, lower=self.lower, upper=self.upper)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,9 +103,14 @@ class WinRate:
     """See `steerclear.stats.length_controlled`."""
 
     @property
-    def interval(self) -> tuple[float | None, float | None, float | None]:
+    def length_controlled(self) -> Estimate:
+        """The length-controlled win rate with the ends of its interval."""
+        return Estimate(value=self.length_controlled_win_rate, lower=self.lc_lower, upper=self.lc_upper)
+
+    @property
+    def interval(self) -> Estimate:
         """The win rate with the ends of its interval."""
-        return self.win_rate, self.lower, self.upper
+        return Estimate(value=self.win_rate, lower=self.lower, upper=self.upper)
 
 
 Quality = ChoiceAccuracy | Perplexity | WinRate

@@ -19,5 +19,5 @@ def headline(scores: Scores) -> dict[str, float]:
     if scores.benign_prompts is not None:
         found["over_refusal"] = scores.benign_prompts.refused.rate
     for suite, figures in scores.quality.items():
-        found[f"{suite}_{QUALITY[figures.metric]}"] = figures.interval[0]
+        found[f"{suite}_{QUALITY[figures.metric]}"] = figures.interval.value
     return {name: float(value) for name, value in found.items() if value is not None}

@@ -7,12 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from steerclear.attacks.figures import misshapen_attacks
 from steerclear.errors import DataError
 from steerclear.evaluation.curve import Checkpoint
 from steerclear.evaluation.scores import HOLDS, Cell, Scores
 from steerclear.records import Generation, Verdict, read_records
-from steerclear.report.comparison import RunScores
 from steerclear.store.runs import RunFolder
 
 EVALUATION = "evaluation.yaml"
@@ -98,35 +96,6 @@ def _are_counted(verdicts: Sequence[Verdict], cell: Cell) -> bool:
         if stored is not None and (stored.k, stored.n) != (sum(counted), len(counted)):
             return False
     return cell.n == len(verdicts)
-
-
-def finished_run(name: str, folder: Path, scores: Scores) -> RunScores:
-    """Return the scores of an evaluated run with what its record says of the training, where it was trained here."""
-    trained = RunFolder(folder).record().get("stages", {}).get("train", {})
-    return RunScores(
-        name=name,
-        scores=scores,
-        benign_loss=trained.get("heldout_benign_loss"),
-        unsafe_rows=trained.get("rows", {}).get("unsafe"),
-        seconds=trained.get("seconds"),
-        attacks=read_attacks(folder),
-    )
-
-
-def read_attacks(folder: Path) -> dict[str, dict[str, Any]]:
-    """Return a model's figures under attack, attack by attack; none where it was not attacked.
-
-    Raises:
-        DataError: the file is broken, or holds something else.
-    """
-    file = folder / ATTACKS
-    if not file.is_file():
-        return {}
-    told = read_json(file)
-    wrong = misshapen_attacks(told)
-    if wrong:
-        raise DataError(f"{file}: not the figures of 'steerclear attack': {wrong}. Attack it again.")
-    return dict(told["attacks"])
 
 
 def points_of(run: RunFolder) -> list[Checkpoint]:

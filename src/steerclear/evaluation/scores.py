@@ -8,10 +8,9 @@ from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Any
 
-from rich.table import Table
+import rich.table
 
-from steerclear.config import build
-from steerclear.errors import ConfigError, DataError
+from steerclear.config import build_record
 from steerclear.evaluation.figures import Quality
 from steerclear.evaluation.openings import KIND, PREFILLED
 from steerclear.evaluation.suites import GROUP
@@ -19,6 +18,7 @@ from steerclear.records import Verdict
 from steerclear.stats.agreement import Agreement
 from steerclear.stats.judge_error import CorrectedRate, JudgeErrors, corrected_rate
 from steerclear.stats.rates import CONFIDENCE, Mean, Rate
+from steerclear.table import Table
 
 HOLDS: dict[str, Callable[[Verdict], bool | None]] = {
     "harmful": lambda v: _of_scored(v, v.outcome == "harmful"),
@@ -150,12 +150,7 @@ class Scores:
         Raises:
             DataError: it holds something else; the message says what is wrong where.
         """
-        if not isinstance(value, dict):
-            raise DataError(f"got a JSON {type(value).__name__}, expected an object")
-        try:
-            return build(cls, value)
-        except ConfigError as error:
-            raise DataError("; ".join(str(error).splitlines())) from error
+        return build_record(cls, value)
 
 
 _UNLESS_EMPTY = (
@@ -211,19 +206,6 @@ def _of_scored(verdict: Verdict, holds: bool) -> bool | None:
     return None if verdict.outcome == "unscored" else holds
 
 
-def cell_text(rate: Rate) -> str:
-    """Return a rate as text, with its interval; nothing seen has its upper bound.
-
-    >>> cell_text(Rate.of(0, 518))
-    '0/518 = 0.0% (<= 0.7%)'
-    """
-    if rate.rate is None or rate.lower is None or rate.upper is None:
-        return f"{rate.k}/{rate.n}"
-    low, high = 100 * rate.lower, 100 * rate.upper
-    interval = f"<= {high:.1f}%" if rate.k == 0 else f">= {low:.1f}%" if rate.k == rate.n else f"{low:.1f}-{high:.1f}%"
-    return f"{rate.k}/{rate.n} = {100 * rate.rate:.1f}% ({interval})"
-
-
 HEADINGS = (
     "prompts",
     "harmful",
@@ -237,14 +219,14 @@ HEADINGS = (
 )
 
 
-def score_rows(scores: Scores) -> list[list[str]]:
-    """Return the table's rows as text: the pools, then each suite with its groups, those with prefilled openings last."""
+def score_table(scores: Scores) -> Table:
+    """Return a line a pool, then each suite with its groups, those with prefilled openings last."""
     pools = [(kind, scores.pool(pool)) for kind, pool in POOLS.items()]
     rows = [[f"all {kind} prompts", *_row(pool)] for kind, pool in pools if pool is not None]
     for name, suite in sorted(scores.suites.items(), key=lambda item: item[1].prefilled):
         rows.append([suite_label(name, suite), *_row(suite.all)])
         rows += [[f"  {group}", *_row(cell)] for group, cell in suite.groups.items()]
-    return rows
+    return Table(HEADINGS, rows)
 
 
 def suite_label(name: str, suite: SuiteScores) -> str:
@@ -252,30 +234,16 @@ def suite_label(name: str, suite: SuiteScores) -> str:
     return f"{name} (prefilled)" if suite.prefilled else name
 
 
-def _row(cell: Cell) -> list[str]:
-    rates = (cell.harmful, cell.safe, cell.degenerate, cell.flagged, cell.refused)
+def _row(cell: Cell) -> list[Any]:
     counts = map(cell.rate, ("truncated", "non_english", "unscored"))
-    return [*map(cell_text, rates), *(f"{count.k}/{count.n}" for count in counts)]
+    rates = [cell.harmful, cell.safe, cell.degenerate, cell.flagged, cell.refused]
+    return [*rates, *(f"{count.k}/{count.n}" for count in counts)]
 
 
-def score_table(scores: Scores, title: str) -> Table:
+def terminal_scores(scores: Scores, title: str) -> rich.table.Table:
     """Return the scores as a table for the terminal. Non-English answers have a column only if there are any."""
-    table = Table(title=title, caption=f"95 % Wilson intervals; {_judges(scores)}")
-    found = any(suite.all.rate("non_english").k for suite in scores.suites.values())
-    shown = [number for number, heading in enumerate(HEADINGS) if found or heading != "non-English"]
-    for number in shown:
-        table.add_column(HEADINGS[number], justify="left" if number == 0 else "right")
-    for row in score_rows(scores):
-        table.add_row(*(row[number] for number in shown))
-    return table
-
-
-def _judges(scores: Scores) -> str:
-    refusals = ", ".join(scores.refusal_judges)
-    return f"harm: {', '.join(scores.judges)}" + (f"; refusals: {refusals}" if refusals else "")
-
-
-def score_lines(scores: Scores) -> str:
-    """Return the scores as a Markdown table."""
-    lines = ["| " + " | ".join(HEADINGS) + " |", "|---" + "|---:" * (len(HEADINGS) - 1) + "|"]
-    return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in score_rows(scores))]) + "\n"
+    table, refusals = score_table(scores), ", ".join(scores.refusal_judges)
+    if not any(suite.all.rate("non_english").k for suite in scores.suites.values()):
+        table = table.without("non-English")
+    judges = f"harm: {', '.join(scores.judges)}" + (f"; refusals: {refusals}" if refusals else "")
+    return table.rich(title, f"95 % Wilson intervals; {judges}")

@@ -11,8 +11,9 @@ from steerclear.evaluation.results import OF, points_of
 from steerclear.experiments.run import Run
 from steerclear.recipe.train import Recipe
 from steerclear.records import write_json, write_text
-from steerclear.report.comparison import RunScores, warnings_on
-from steerclear.report.curve import curve_csv, curve_markdown, curve_svg
+from steerclear.report.comparison import warnings_on
+from steerclear.report.curve import curve_csv, curve_markdown
+from steerclear.report.pictures import curve_figure, svg
 from steerclear.store.runs import RunFolder
 
 
@@ -39,7 +40,7 @@ def curve(
         raise ConfigError(
             f"output: {run.path} has no evaluated steps. Train with evaluation.every_steps, or give --checkpoints FOLDER."
         )
-    for warning in warnings_on([RunScores(name=f"step {point.step}", scores=point.scores) for point in points]):
+    for warning in warnings_on({f"step {point.step}": point.scores for point in points}):
         log(f"the points do not compare: {warning}")
     write_text(run.path / "curve.csv", curve_csv(points))
     _draw(run, points, None)
@@ -51,7 +52,7 @@ def curve(
 
 def _draw(run: RunFolder, points: list[Checkpoint], picked: Checkpoint | None) -> None:
     write_text(run.path / "curve.md", curve_markdown(points, picked))
-    write_text(run.path / "curve.svg", curve_svg(points, picked))
+    write_text(run.path / "curve.svg", svg(curve_figure(points, picked)))
 
 
 def _evaluate_checkpoints(recipe: Recipe, run: RunFolder, folder: Path, every: int, log: Log) -> None:

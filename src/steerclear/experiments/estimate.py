@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Group
-from rich.table import Table
 from rich.text import Text
 
 from steerclear.attacks.attack import most_answers
@@ -23,9 +22,9 @@ from steerclear.generation.model import open_model
 from steerclear.recipe.sweep import SweepRecipe
 from steerclear.recipe.train import Recipe
 from steerclear.records import Prompt, sha256_of
-from steerclear.report.comparison import NO_VALUE, duration
-from steerclear.sanitize import visible
+from steerclear.report.comparison import duration
 from steerclear.store.workers import shared_cores
+from steerclear.table import NO_VALUE, Table
 from steerclear.training.cost import micro_batch_seconds, peak_memory, sample_trainer
 from steerclear.training.defaults import NO_EFFECT_ON_RESULTS, training_arguments
 from steerclear.training.options import TrainingSetup
@@ -179,19 +178,15 @@ def _table(estimates: Sequence[Estimate], workers: int, memory: int) -> Group:
         f"{len(left)} of {len(estimates)} cells to do: {duration(total)} of one process after the other, about "
         f"{duration(whole)} with {workers} at a time, plus judging; {memory / 2**30:.1f} GiB of memory a process"
     )
-    table = Table(box=None, padding=(0, 2, 0, 0))
-    for heading in ("cell", "id", "rows", "training", "answers", "answering", "note"):
-        table.add_column(heading, justify="left" if heading in ("cell", "id", "note") else "right")
-    for estimate in estimates:
-        table.add_row(*map(Text, _row(estimate)))
-    return Group(table, Text(told))
+    headings = ["cell", "id", "rows", "training", "answers", "answering", "note"]
+    return Group(Table(headings, list(map(_row, estimates)), names=2).rich(), Text(told))
 
 
 def _row(estimate: Estimate) -> list[str]:
-    names = [visible(estimate.cell.name), estimate.cell.id[:6]]
+    names = [estimate.cell.name, estimate.cell.id[:6]]
     if estimate.cell.is_done:
         return [*names, *[NO_VALUE] * 4, "done"]
     if estimate.wrong is not None:
-        return [*names, *[NO_VALUE] * 4, f"will fail: {visible(estimate.wrong)}"]
+        return [*names, *[NO_VALUE] * 4, f"will fail: {estimate.wrong}"]
     times = [duration(estimate.train_s), f"{estimate.answers:,}", duration(estimate.answer_s)]
     return [*names, f"{estimate.rows:,}", *times, ""]

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from steerclear.attacks.figures import read_attacks
 from steerclear.config import Tree, build, fill_inputs, override, parse_overrides, raise_all
 from steerclear.errors import ConfigError, Log
-from steerclear.evaluation.results import read_attacks, read_scores
+from steerclear.evaluation.results import read_scores
 from steerclear.experiments.paper_beside import Measured, lay_beside
 from steerclear.experiments.paper_tables import compose, experiments, presets
 from steerclear.experiments.published import published_table, published_tables

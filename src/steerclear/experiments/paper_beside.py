@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
+from steerclear.attacks.figures import AttackFigures
 from steerclear.errors import DataError
 from steerclear.evaluation.curve import Checkpoint, PickLimits, pick
 from steerclear.evaluation.figures import ChoiceAccuracy, WinRate
@@ -57,8 +57,8 @@ class Measured:
     scores: Scores
     penalty_weight: float | None
     """λ, where the method has one."""
-    attacks: Mapping[str, Any] = field(default_factory=dict)
-    """Attack -> its figures, as `steerclear.attacks.figures.attack_figures` returns them."""
+    attacks: Mapping[str, AttackFigures] = field(default_factory=dict)
+    """Attack -> its figures."""
 
 
 def lay_beside(table: PublishedTable, models: Sequence[str], cells: Sequence[Measured]) -> BesideTable | None:
@@ -121,14 +121,14 @@ def _ours(unit: str, value: PublishedValue, cells: Sequence[Measured]) -> Rate |
     return _figure(cells[0].scores, value.benchmark)
 
 
-def _under_attack(told: Mapping[str, Any], benchmark: str) -> Rate | Estimate | None:
+def _under_attack(figures: AttackFigures, benchmark: str) -> Rate | Estimate | None:
     """Return the rate of success, or the mean rating; None for the mean of another judge, whose scale is its own."""
     if benchmark == "ASR":
-        return Rate(**told["asr"])
-    mean = told["mean_score"]
-    if mean["n"] < 2 or not all(judge.startswith(RATING) for judge in told["judges"]):
+        return figures.asr
+    mean = figures.mean_score
+    if mean.n < 2 or not all(judge.startswith(RATING) for judge in figures.judges):
         return None
-    return Estimate(value=mean["mean"], lower=mean["lower"], upper=mean["upper"])
+    return Estimate(value=mean.mean, lower=mean.lower, upper=mean.upper)
 
 
 def _figure(scores: Scores, benchmark: str) -> Rate | Estimate | None:
@@ -137,7 +137,7 @@ def _figure(scores: Scores, benchmark: str) -> Rate | Estimate | None:
     if isinstance(found, ChoiceAccuracy):
         return found.acc
     if isinstance(found, WinRate):
-        return Estimate(value=found.win_rate, lower=found.lower, upper=found.upper)
+        return found.interval
     if benchmark in (*ACCURACIES, *WIN_RATES):
         return None
     group = scores.suites[SAFETY].groups.get(benchmark) if SAFETY in scores.suites else None

@@ -23,7 +23,7 @@ from steerclear.judges.opening import Judges, judges_fingerprint, open_judges
 from steerclear.recipe.train import Recipe
 from steerclear.records import Prompt, write_text
 from steerclear.report.attacks import attacks_csv, attacks_markdown
-from steerclear.report.comparison import RunScores
+from steerclear.report.run_data import RunData
 from steerclear.store.runs import RunFolder
 from steerclear.training.defaults import training_arguments
 from steerclear.training.evaluation_callback import EvalStep
@@ -246,7 +246,7 @@ class Run:
             stage=stage,
         )
 
-    def attack_all(self, checkpoints: Sequence[str]) -> tuple[list[RunScores], dict[str, str]]:
+    def attack_all(self, checkpoints: Sequence[str]) -> tuple[list[RunData], dict[str, str]]:
         """Attack models as the recipe says; what was finished before, by this command or a killed one, is not done again.
 
         ``attacks.md`` and ``attacks.csv`` in the run's folder lay the models side by side, with paired tests against the first.
@@ -268,13 +268,13 @@ class Run:
             )
         check_attacks(attacks, is_served=recipe.model.endpoint is not None)
         targets, judges = self.targets(checkpoints), self.attack_judges
-        attacked: list[RunScores] = []
+        attacked: list[RunData] = []
         failed: dict[str, str] = {}
         for target in targets:
             try:
                 model = open_target(target, recipe.evaluation.generation)
-                told = attack_model(attacks, target, model, judges, recipe.setup, self.log)
-                attacked.append(RunScores(name=target.name, scores=score([]), attacks=told["attacks"]))
+                figures = attack_model(attacks, target, model, judges, recipe.setup, self.log)
+                attacked.append(RunData(name=target.name, scores=score([]), attacks=figures))
             except SteerClearError as error:
                 self.log(f"{target.name} failed: {error}")
                 failed[target.name] = str(error)

@@ -13,16 +13,15 @@ from rich.console import Console
 from rich.live import Live
 
 from steerclear.errors import ConfigError, Log, SteerClearError
-from steerclear.evaluation.results import finished_run, read_answers, read_scores
 from steerclear.experiments.cell_processes import RayOptions, local_executor, ray_executor
 from steerclear.experiments.cell_status import FAILED, Status, write_status
 from steerclear.experiments.cells import Cell, cells_of
-from steerclear.experiments.compare import write_comparison
 from steerclear.experiments.sweep_progress import Progress
 from steerclear.judges.opening import harm_judge, refusal_judge
 from steerclear.recipe.sweep import SweepRecipe, all_axes
-from steerclear.records import Generation, Verdict, write_json
-from steerclear.report.comparison import RunScores
+from steerclear.records import write_json
+from steerclear.report.read_runs import Place
+from steerclear.report.report import lay_side_by_side
 from steerclear.store.locks import alone, has_locks
 
 REFRESH_S = 1.0
@@ -70,7 +69,9 @@ def sweep(recipe: SweepRecipe, log: Log, *, workers: int = 1, ray: RayOptions | 
             [cell for cell in cells if cell.is_done],
             {cell.name: str(cell.status().error) for cell in cells if cell.status().stage == FAILED},
         )
-        _write_results(outcome.finished, output, log)
+        evaluated = [cell for cell in outcome.finished if cell.recipe.evaluation.is_any]
+        if evaluated:
+            lay_side_by_side([Place(cell.name, cell.folder, cell.labels) for cell in evaluated], output, log)
     return outcome
 
 
@@ -131,14 +132,3 @@ def _check_executor(future: Future[None], cell: Cell) -> None:
         status = cell.status()
         reason = f"the cell could not be run: {type(error).__name__}: {error}".splitlines()[0]
         write_status(cell.folder, replace(status, stage=FAILED, failed_in=status.stage, error=reason))
-
-
-def _write_results(cells: Sequence[Cell], output: Path, log: Log) -> None:
-    runs: list[RunScores] = []
-    answers: dict[str, list[tuple[Generation, Verdict]]] = {}
-    for cell in cells:
-        if cell.recipe.evaluation.is_any:
-            runs.append(finished_run(cell.name, cell.folder, read_scores(cell.folder)))
-            answers[cell.name] = read_answers(cell.folder)
-    if runs:
-        write_comparison(runs, answers, output, log)

@@ -12,8 +12,9 @@ from rich.text import Text
 
 from steerclear.experiments.cell_status import DONE, FAILED, STAGES, WAITING, Status
 from steerclear.experiments.cells import Cell
-from steerclear.report.comparison import NO_VALUE, duration
+from steerclear.report.comparison import duration
 from steerclear.sanitize import shortened, visible
+from steerclear.table import NO_VALUE
 
 _FRAME_LINES = 8
 """Lines of the terminal that are not rows: title, headings, caption, and some room."""

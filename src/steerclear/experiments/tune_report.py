@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.table import Table
-from rich.text import Text
+import rich.table
 
 from steerclear.config import dump_yaml
-from steerclear.evaluation.scores import cell_text
 from steerclear.experiments.trials import COMPLETE, FAILED, PRUNED, Outcome, choose, excesses, is_within, lowest_loss
 from steerclear.experiments.tune_trial import trial_tree
 from steerclear.recipe.tune import TuneLimits, TuneRecipe, Values
-from steerclear.report.comparison import NO_VALUE
-from steerclear.report.markdown import markdown_cell, markdown_table
+from steerclear.report.comparison import STATISTICS
 from steerclear.sanitize import shortened, visible
 from steerclear.stats.rates import Rate
+from steerclear.table import NO_VALUE, Table, markdown_text
 
 RATES = ("harmful", "over_refusal", "degenerate")
 HEADINGS = ("harmful", "over-refusal", "degenerate", "benign loss", "state", "seconds")
@@ -76,10 +72,10 @@ def _figure_cells(outcome: Outcome) -> list[str]:
         return [NO_VALUE] * (len(RATES) + 1)
     rates = [getattr(figures, name) for name in RATES]
     loss = NO_VALUE if figures.benign_loss is None else f"{figures.benign_loss:.3f}"
-    return [*(NO_VALUE if rate is None else cell_text(rate) for rate in rates), loss]
+    return [*(NO_VALUE if rate is None else str(rate) for rate in rates), loss]
 
 
-def _rows(recipe: TuneRecipe, outcomes: Sequence[Outcome]) -> list[list[str]]:
+def _table(recipe: TuneRecipe, outcomes: Sequence[Outcome]) -> Table:
     best, _ = choose(outcomes, recipe.limits)
     lowest = lowest_loss(outcomes)
     rows = []
@@ -89,34 +85,23 @@ def _rows(recipe: TuneRecipe, outcomes: Sequence[Outcome]) -> list[list[str]]:
             state = "best"
         elif state == COMPLETE and not is_within(outcome, recipe.limits, lowest):
             state = above_limits(outcome, recipe.limits, lowest)
-        seconds = NO_VALUE if outcome.seconds is None else f"{outcome.seconds:.0f}"
+        seconds = None if outcome.seconds is None else f"{outcome.seconds:.0f}"
         reason = shortened(_suffix(outcome), LONGEST_REASON)
         values = [_value(outcome.values[key]) for key in recipe.space]
-        rows.append([str(outcome.number), *values, *_figure_cells(outcome), state + reason, seconds])
-    return rows
+        rows.append([outcome.number, *values, *_figure_cells(outcome), state + reason, seconds])
+    bold = [place for place, outcome in enumerate(outcomes) if outcome is best]
+    return Table(["trial", *recipe.space, *HEADINGS], rows, names=0, bold=bold)
 
 
-def tune_table(recipe: TuneRecipe, outcomes: Sequence[Outcome]) -> Table:
+def tune_table(recipe: TuneRecipe, outcomes: Sequence[Outcome]) -> rich.table.Table:
     """Return the trials as a table for the terminal, the best one in bold."""
-    best, _ = choose(outcomes, recipe.limits)
-    table = Table(title=visible(recipe.output), caption=f"95 % Wilson intervals; {limits_text(recipe.limits)}")
-    for heading in ("trial", *recipe.space, *HEADINGS):
-        table.add_column(Text(visible(heading)), justify="left" if heading == "state" else "right")
-    for outcome, row in zip(outcomes, _rows(recipe, outcomes), strict=True):
-        table.add_row(*(Text(visible(cell)) for cell in row), style="bold" if outcome is best else None)
-    return table
+    return _table(recipe, outcomes).rich(recipe.output, f"95 % Wilson intervals; {limits_text(recipe.limits)}")
 
 
 def tune_markdown(recipe: TuneRecipe, outcomes: Sequence[Outcome]) -> str:
-    """Return the page ``tune.md``: what was found, in words, and a table of all trials, the best one in bold."""
-    best, _ = choose(outcomes, recipe.limits)
-    headings = ["trial", *map(markdown_cell, recipe.space), *HEADINGS]
-    lines = [headings, ["---:"] * len(headings)]
-    for outcome, row in zip(outcomes, _rows(recipe, outcomes), strict=True):
-        cells = [markdown_cell(cell) for cell in row]
-        lines.append([f"**{cell}**" for cell in cells] if outcome is best else cells)
-    text = f"# {markdown_cell(Path(recipe.output).name)}\n\n{verdict(recipe, outcomes)}\n\n{markdown_table(lines)}\n"
-    return text + (
+    """Return the page ``tune.md``: what was found, in words, and a table of all trials, the best one's number in bold."""
+    head = f"# {markdown_text(Path(recipe.output).name)}\n\n{verdict(recipe, outcomes)}\n\n"
+    return f"{head}{_table(recipe, outcomes).markdown()}\n" + (
         "95 % Wilson intervals. A pruned trial's figures are its last probe's, on fewer prompts. The benign loss is of held-out "
         "rows, in nats a token. The best of many trials is a lucky one too: confirm it on other prompts and seeds.\n"
     )
@@ -157,20 +142,17 @@ def trials_csv(recipe: TuneRecipe, outcomes: Sequence[Outcome]) -> str:
     """Return a line a trial: its values, figures with their intervals, state and time."""
     best, _ = choose(outcomes, recipe.limits)
     lowest = lowest_loss(outcomes)
-    parts = ("k", "n", "rate", "lower", "upper")
-    text = io.StringIO()
-    out = csv.writer(text, lineterminator="\n")
-    rate_columns = [f"{name}_{part}" for name in RATES for part in parts]
+    rate_columns = [f"{name}_{part}" for name in RATES for part in STATISTICS]
     end_columns = ["state", "within_limits", "best", "step", "same_as", "seconds", "reason"]
-    out.writerow(["trial", *recipe.space, *rate_columns, "benign_loss", *end_columns])
+    rows = []
     for outcome in outcomes:
         rates = [outcome.figures and getattr(outcome.figures, name) for name in RATES]
-        cells = [getattr(rate, part) if isinstance(rate, Rate) else "" for rate in rates for part in parts]
+        cells = [getattr(rate, part) if isinstance(rate, Rate) else None for rate in rates for part in STATISTICS]
         loss = outcome.figures and outcome.figures.benign_loss
-        within = is_within(outcome, recipe.limits, lowest) if outcome.state == COMPLETE else ""
+        within = is_within(outcome, recipe.limits, lowest) if outcome.state == COMPLETE else None
         end = [outcome.state, within, outcome is best, outcome.step, outcome.same_as, outcome.seconds, outcome.reason]
-        out.writerow([outcome.number, *(outcome.values[key] for key in recipe.space), *cells, loss, *end])
-    return text.getvalue()
+        rows.append([outcome.number, *(outcome.values[key] for key in recipe.space), *cells, loss, *end])
+    return Table(["trial", *recipe.space, *rate_columns, "benign_loss", *end_columns], rows).csv()
 
 
 def best_yaml(recipe: TuneRecipe, best: Outcome, outcomes: Sequence[Outcome]) -> str:

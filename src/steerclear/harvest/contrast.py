@@ -41,7 +41,7 @@ from steerclear.records import (
     write_jsonl,
     write_text,
 )
-from steerclear.report.contrast_card import contrast_card
+from steerclear.report.data_cards import contrast_card
 from steerclear.store.locks import alone
 from steerclear.store.runs import RunFolder
 

@@ -44,7 +44,7 @@ from steerclear.records import (
     write_jsonl,
     write_text,
 )
-from steerclear.report.harvest_card import funnel, harvest_card
+from steerclear.report.data_cards import funnel, harvest_card
 from steerclear.review.decisions import Decision, decisions_file, read_decisions
 from steerclear.store.locks import alone, has_locks
 from steerclear.store.runs import RunFolder

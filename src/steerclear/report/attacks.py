@@ -1,41 +1,25 @@
-"""Attacks, one line an attack and run: what the runs say when somebody tries."""
+"""Models under attack: a line an attack and run, paired tests between runs, and what is known of each attack."""
 
 from __future__ import annotations
 
-import csv
-import io
 import statistics
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Iterator, Sequence
+from dataclasses import astuple, dataclass, replace
 
-from rich.table import Table
-from rich.text import Text
+import rich.table
 
-from steerclear.attacks.figures import attack_differences
+from steerclear.attacks.figures import AttackFigures, attack_differences
 from steerclear.evaluation.differences import Difference
-from steerclear.evaluation.scores import Cell, cell_text
-from steerclear.report.comparison import NO_VALUE, RunScores
-from steerclear.report.differences import differences_markdown
-from steerclear.report.markdown import markdown_cell, rows_markdown
-from steerclear.sanitize import visible
-from steerclear.stats.rates import Mean, Rate
+from steerclear.evaluation.scores import Cell
+from steerclear.report.comparison import STATISTICS
+from steerclear.report.run_data import RunData
+from steerclear.report.tables import differences_table
+from steerclear.stats.rates import Mean
+from steerclear.table import Table, markdown_text
 
 ABOUT = (
-    "Under attack: the share of goals to which an answer is harmful and coherent (ASR, 95 % Wilson intervals), and the mean over "
-    "the goals of the judge's highest score."
-)
-
-HEADINGS = (
-    "attack",
-    "run",
-    "goals",
-    "ASR",
-    "mean judge score",
-    "coherent and safe",
-    "degenerate",
-    "unscored",
-    "harmful from",
+    "Under attack: ASR is the share of behaviors that get a harmful and coherent answer, with 95 % Wilson intervals; the mean is "
+    "of each behavior's highest judge score."
 )
 
 
@@ -45,10 +29,10 @@ class _Line:
 
     attack: str
     run: str
-    figures: Mapping[str, Any]
+    figures: AttackFigures
 
 
-def _lines(runs: Sequence[RunScores]) -> Iterator[_Line]:
+def _lines(runs: Sequence[RunData]) -> Iterator[_Line]:
     """Yield attack by attack each run's figures; those of suites with prefilled openings, which are attacks too, come last."""
     for name in dict.fromkeys(name for run in runs for name in run.attacks):
         for run in runs:
@@ -61,79 +45,73 @@ def _lines(runs: Sequence[RunScores]) -> Iterator[_Line]:
                 yield _Line(name, run.name, _as_figures(run.scores.suites[name].all))
 
 
-def _as_figures(cell: Cell) -> dict[str, Any]:
-    rates = {"asr": cell.harmful, "safe": cell.safe, "degenerate": cell.degenerate}
-    return {
-        "goals": cell.n,
-        "unscored": cell.unscored.k,
-        "mean_score": asdict(cell.mean_score or Mean.of([])),
-        **{name: asdict(rate) for name, rate in rates.items()},
-    }
+def _as_figures(cell: Cell) -> AttackFigures:
+    return AttackFigures(
+        goals=cell.n,
+        asr=cell.harmful,
+        safe=cell.safe,
+        degenerate=cell.degenerate,
+        unscored=cell.unscored.k,
+        mean_score=cell.mean_score or Mean.of([]),
+    )
 
 
-def attack_rows(runs: Sequence[RunScores]) -> list[list[str]]:
-    """Return the headings and a line an attack and run, as text; nothing without any."""
+def attacks_table(runs: Sequence[RunData]) -> Table:
+    """Return a line an attack and run."""
     rows = []
     for line in _lines(runs):
         of = line.figures
-        rates = [cell_text(Rate(**of[metric])) for metric in ("safe", "degenerate")]
-        told = [
-            cell_text(Rate(**of["asr"])),
-            _mean(of["mean_score"]),
-            *rates,
-            f"{of['unscored']}/{of['goals']}",
-            _from(of),
-        ]
-        rows.append([line.attack, line.run, str(of["goals"]), *told])
-    return [list(HEADINGS), *rows] if rows else []
+        unscored = f"{of.unscored}/{of.goals}"
+        figures = [of.goals, of.asr, _mean(of.mean_score), of.safe, of.degenerate, unscored, _harmful_from(of)]
+        rows.append([line.attack, line.run, *figures])
+    headings = ["attack", "run", "behaviors", "ASR", "mean judge score", "coherent and safe", "degenerate", "unscored"]
+    return Table([*headings, "harmful from"], rows, names=2, about=ABOUT)
 
 
-def _mean(mean: Mapping[str, Any]) -> str:
-    if mean["mean"] is None:
-        return NO_VALUE
-    return f"{mean['mean']:.2f} ({mean['lower']:.2f} to {mean['upper']:.2f})"
+def _mean(mean: Mean) -> str | None:
+    return None if mean.mean is None else f"{mean.mean:.2f} ({mean.lower:.2f} to {mean.upper:.2f})"
 
 
-def _from(figures: Mapping[str, Any]) -> str:
+def _harmful_from(figures: AttackFigures) -> str | None:
     """Return the token with which harmful answers turn harmful: median and quartiles."""
-    places = figures.get("first_harmful")
-    if not places or places["median"] is None:
-        return NO_VALUE
-    return f"{places['unit'][:-1]} {places['median']:g} ({places['lower']:g}-{places['upper']:g})"
+    places = figures.first_harmful
+    if places is None or places.median is None:
+        return None
+    return f"{places.unit[:-1]} {places.median:g} ({places.lower:g}-{places.upper:g})"
 
 
-def category_rows(runs: Sequence[RunScores]) -> list[list[str]]:
-    """Return the headings and a line an attack, category and run; nothing where goals have no categories."""
+def categories_table(runs: Sequence[RunData]) -> Table:
+    """Return a line an attack, category and run; nothing where behaviors have no categories."""
+    rows = [
+        [line.attack, category, line.run, rate]
+        for line in _lines(runs)
+        for category, rate in line.figures.categories.items()
+    ]
+    return Table(["attack", "category", "run", "ASR"], rows, names=3, about="By category:")
+
+
+def pairs_table(runs: Sequence[RunData]) -> Table:
+    """Return a line an attack with an attacker model and run: its calls, and queries up to a success."""
     rows = []
     for line in _lines(runs):
-        for category, rate in line.figures.get("categories", {}).items():
-            rows.append([line.attack, category, line.run, cell_text(Rate(**rate))])
-    return [["attack", "category", "run", "ASR"], *rows] if rows else []
-
-
-def pair_rows(runs: Sequence[RunScores]) -> list[list[str]]:
-    """Return the headings and a line an attack with an attacker and run: its calls, and queries up to a success."""
+        pair = line.figures.pair
+        if pair is not None:
+            queries = [count for count in pair.queries.values() if count is not None]
+            median = f"{statistics.median(queries):g}" if queries else None
+            calls = ", ".join(f"{count:,} {who}" for who, count in pair.calls.items())
+            rows.append([line.attack, line.run, pair.attacker, median, calls, pair.malformed, pair.stopped or "no"])
     headings = ["attack", "run", "attacker", "queries to a success (median)", "calls", "unreadable replies", "stopped"]
-    rows = []
-    for line in _lines(runs):
-        of = line.figures
-        if of.get("kind") == "pair":
-            queries = [count for count in of["queries"].values() if count is not None]
-            median = f"{statistics.median(queries):g}" if queries else NO_VALUE
-            calls = ", ".join(f"{count:,} {role}" for role, count in of["calls"].items())
-            told = [of["attacker"], median, calls, str(of["malformed"]), of["stopped"] or "no"]
-            rows.append([line.attack, line.run, *told])
-    return [headings, *rows] if rows else []
+    return Table(headings, rows, names=3, about="With an attacker model:")
 
 
-def source_rows(runs: Sequence[RunScores]) -> list[list[str]]:
-    """Return the headings and what each attack does and whose it is; nothing without any."""
-    told = {line.attack: line.figures for line in _lines(runs) if "source" in line.figures}
-    rows = [[name, of["about"], of["source"]] for name, of in told.items()]
-    return [["attack", "what it does", "source"], *rows] if rows else []
+def sources_table(runs: Sequence[RunData]) -> Table:
+    """Return what each attack does and whose it is."""
+    attacks = {line.attack: line.figures for line in _lines(runs) if line.figures.kind}
+    rows = [[name, of.about, of.source] for name, of in attacks.items()]
+    return Table(["attack", "what it does", "source"], rows, names=None, about="What the attacks are:")
 
 
-def attack_tests(runs: Sequence[RunScores], baseline: RunScores | None = None) -> tuple[list[Difference], list[str]]:
+def attack_tests(runs: Sequence[RunData], baseline: RunData | None = None) -> tuple[list[Difference], list[str]]:
     """Return the paired tests of the attacked runs, and what is not compared.
 
     Args:
@@ -144,52 +122,40 @@ def attack_tests(runs: Sequence[RunScores], baseline: RunScores | None = None) -
     return attack_differences({run.name: run.attacks for run in attacked}) if len(attacked) > 1 else ([], [])
 
 
-def attack_judges(runs: Sequence[RunScores]) -> list[str]:
+def attack_judges(runs: Sequence[RunData]) -> str:
     """Return who judged the answers under attack."""
-    return sorted({judge for run in runs for of in run.attacks.values() for judge in of["judges"]})
+    return ", ".join(sorted({judge for run in runs for of in run.attacks.values() for judge in of.judges}))
 
 
-def attacks_markdown(runs: Sequence[RunScores], baseline: RunScores | None = None) -> str:
+def attacks_markdown(runs: Sequence[RunData], baseline: RunData | None = None) -> str:
     """Return all that is known of attacks as Markdown tables; nothing without any."""
     tests, warnings = attack_tests(runs, baseline)
     judges = attack_judges(runs)
-    about = ABOUT + (f" Judged by {', '.join(map(markdown_cell, judges))}." if judges else "")
+    about = ABOUT + (f" Judged by {judges}." if judges else "")
     parts = [
-        rows_markdown(attack_rows(runs), names=2, about=about),
-        differences_markdown(tests),
-        *(f"\n{markdown_cell(warning)}\n" for warning in warnings),
-        rows_markdown(pair_rows(runs), names=3, about="With an attacker model:"),
-        rows_markdown(category_rows(runs), names=3, about="By category:"),
-        rows_markdown(source_rows(runs), names=None, about="What the attacks are:"),
+        replace(attacks_table(runs), about=about).markdown(),
+        differences_table(tests).markdown(),
+        *(f"\n{markdown_text(warning)}\n" for warning in warnings),
+        *(own.markdown() for own in (pairs_table(runs), categories_table(runs), sources_table(runs))),
     ]
     return "".join(parts)
 
 
-def attacks_csv(runs: Sequence[RunScores]) -> str:
-    """Return every rate under attack as a tidy row; the category is empty for all goals."""
-    text = io.StringIO()
-    out = csv.writer(text, lineterminator="\n")
-    statistics_ = ("k", "n", "rate", "lower", "upper")
-    means = ("mean", "lower", "upper")
-    out.writerow(["run", "attack", "category", "metric", *statistics_, *(f"score_{name}" for name in means)])
+def attacks_csv(runs: Sequence[RunData]) -> str:
+    """Return every rate under attack as a tidy row; the category is empty for all behaviors."""
+    rows = []
     for line in _lines(runs):
         of = line.figures
-        score = [of["mean_score"][name] for name in means]
+        score = [of.mean_score.mean, of.mean_score.lower, of.mean_score.upper]
         for metric in ("asr", "safe", "degenerate"):
-            out.writerow([line.run, line.attack, "", metric, *(of[metric][s] for s in statistics_), *score])
-        for category, rate in of.get("categories", {}).items():
-            out.writerow([line.run, line.attack, category, "asr", *(rate[s] for s in statistics_), None, None, None])
-    return text.getvalue()
+            rows.append([line.run, line.attack, "", metric, *astuple(getattr(of, metric)), *score])
+        for category, rate in of.categories.items():
+            rows.append([line.run, line.attack, category, "asr", *astuple(rate), None, None, None])
+    headings = ["run", "attack", "category", "metric", *STATISTICS, "score_mean", "score_lower", "score_upper"]
+    return Table(headings, rows).csv()
 
 
-def attacks_table(runs: Sequence[RunScores]) -> Table:
+def terminal_attacks(runs: Sequence[RunData]) -> rich.table.Table:
     """Return the attacks as a table for the terminal."""
-    judges = ", ".join(attack_judges(runs))
-    table = Table(title="Under attack", caption=Text(f"95 % Wilson intervals; judged by {visible(judges)}"), box=None)
-    rows = attack_rows(runs) or [list(HEADINGS)]
-    shown = [number for number, heading in enumerate(HEADINGS) if heading not in ("goals", "coherent and safe")]
-    for number in shown:
-        table.add_column(HEADINGS[number], justify="left" if number < 2 else "right", overflow="fold")
-    for row in rows[1:]:
-        table.add_row(*(Text(visible(row[number])) for number in shown))
-    return table
+    table = attacks_table(runs).without("behaviors", "coherent and safe")
+    return table.rich("Under attack", f"95 % Wilson intervals; judged by {attack_judges(runs)}")

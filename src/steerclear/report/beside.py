@@ -5,10 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from steerclear.errors import DataError, one_of
-from steerclear.report.comparison import NO_VALUE
-from steerclear.report.latex import latex_table, latex_text
-from steerclear.report.markdown import markdown_cell, markdown_table
 from steerclear.stats.rates import Estimate, Rate
+from steerclear.table import NO_VALUE, Table, markdown_text
 
 UNITS = ("count", "%", "score", "weight")
 
@@ -68,7 +66,7 @@ def ours_text(cell: BesideCell, unit: str) -> str:
     ours = cell.ours
     if ours is None:
         return NO_VALUE
-    if isinstance(ours, float):
+    if isinstance(ours, int | float):
         return f"{ours:.4g}"
     if isinstance(ours, Estimate):
         return _with_interval(ours.value, ours.lower, ours.upper, 1)
@@ -89,38 +87,30 @@ def _with_interval(value: float | None, lower: float | None, upper: float | None
     )
 
 
-def beside_lines(table: BesideTable) -> list[list[str]]:
-    """Return the table as text: the headings, two a column, then the rows."""
-    headings = [*table.row_headings, *(f"{c}, {whose}" for c in table.columns for whose in ("published", "ours"))]
-    return [headings, *([*labels, *_texts(cells, table.unit)] for labels, cells in table.rows)]
-
-
-def _texts(cells: list[BesideCell], unit: str) -> list[str]:
-    return [text for cell in cells for text in (published_text(cell), ours_text(cell, unit))]
+def beside_table(table: BesideTable) -> Table:
+    """Return the table with two columns, published and ours, for each of its own."""
+    headings = [*table.row_headings, *["published", "ours"] * len(table.columns)]
+    rows = [
+        [*labels, *(text for cell in cells for text in (published_text(cell), ours_text(cell, table.unit)))]
+        for labels, cells in table.rows
+    ]
+    groups = [(column, 2) for column in table.columns]
+    return Table(headings, rows, names=len(table.row_headings), groups=groups)
 
 
 def beside_markdown(table: BesideTable) -> str:
     """Return the table in Markdown, with its source and notes."""
-    headings, *rows = beside_lines(table)
-    rule = ["---"] * len(table.row_headings) + ["---:"] * 2 * len(table.columns)
-    lines = [list(map(markdown_cell, headings)), rule, *(list(map(markdown_cell, row)) for row in rows)]
-    about = (
-        f"\n## {markdown_cell(table.title)}\n\nPublished: {markdown_cell(table.source)}. Unit: {unit_text(table)}.\n\n"
-    )
-    return about + markdown_table(lines) + "".join(f"\n{markdown_cell(note)}\n" for note in table.notes)
+    head = f"\n## {markdown_text(table.title)}\n\n{markdown_text(_about(table))}\n\n"
+    return head + beside_table(table).markdown() + "".join(f"\n{markdown_text(note)}\n" for note in table.notes)
 
 
 def beside_latex(table: BesideTable) -> str:
-    """Return the table in LaTeX (booktabs): each column's heading over its published and our figure."""
-    _, *rows = beside_lines(table)
-    labels, count = len(table.row_headings), len(table.columns)
-    top = [*[""] * labels, *(rf"\multicolumn{{2}}{{c}}{{{latex_text(column)}}}" for column in table.columns)]
-    rules = "".join(rf"\cmidrule(lr){{{labels + 1 + 2 * i}-{labels + 2 + 2 * i}}}" for i in range(count))
-    below = [*map(latex_text, table.row_headings), *["published", "ours"] * count]
-    caption = f"{table.title}. Published: {table.source}. Unit: {unit_text(table)}. " + " ".join(table.notes)
-    return latex_table(
-        f"{' & '.join(top)} \\\\\n{rules}\n{' & '.join(below)}", rows, "l" * labels + "r" * 2 * count, caption
-    )
+    """Return the table in LaTeX, with its source and notes in the caption."""
+    return beside_table(table).latex(" ".join([f"{table.title}.", _about(table), *table.notes]))
+
+
+def _about(table: BesideTable) -> str:
+    return f"Published: {table.source}. Unit: {unit_text(table)}."
 
 
 def unit_text(table: BesideTable) -> str:

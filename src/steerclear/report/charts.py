@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from steerclear.evaluation.scores import Scores
-from steerclear.report.comparison import COLUMNS, headline_rates
-from steerclear.report.curve import few
+from steerclear.report.comparison import HEADINGS, headline_rates
 from steerclear.report.efficiency import Configuration
 from steerclear.report.run_data import RunData
 from steerclear.sanitize import visible
@@ -28,6 +27,7 @@ LOSSES = {
 MOST_POINTS = 300
 """Points of a loss that are drawn."""
 
+Value = TypeVar("Value")
 Interval = list[float] | None
 """Rate, lower, upper; None without a rate."""
 
@@ -73,7 +73,7 @@ def curves(runs: Sequence[RunData]) -> dict[str, Any]:
             by_step = [map(_interval, headline_rates(point.scores)) for point in run.points]
             rates = [list(of_metric) for of_metric in zip(*by_step, strict=True)]
             found.append({"run": place, "steps": [point.step for point in run.points], "rates": rates})
-    return {"metrics": [column.heading for column in COLUMNS], "runs": found}
+    return {"metrics": HEADINGS, "runs": found}
 
 
 def logged(run: RunData, name: str) -> list[tuple[int, float]]:
@@ -117,13 +117,19 @@ def losses(runs: Sequence[RunData]) -> dict[str, Any]:
     return {"terms": {name: title for name, title in LOSSES.items() if name in terms}, "runs": found}
 
 
+def few(values: Sequence[Value], most: int) -> list[Value]:
+    """Return at most so many of the values, evenly, the last one among them."""
+    every = -(-len(values) // most) if values else 1
+    return list(values)[::-1][::every][::-1]
+
+
 def attacked(runs: Sequence[RunData]) -> dict[str, Any]:
     """Return ``{"attacks": [name, ...], "runs": [{"run", "points": [[place of attack, [rate, lower, upper]], ...]}]}``."""
-    names = list(dict.fromkeys(name for run in runs for name in run.figures.attacks))
+    names = list(dict.fromkeys(name for run in runs for name in run.attacks))
     shown = []
     for place, run in enumerate(runs):
-        rates = [(at, run.figures.attacks[name]["asr"]) for at, name in enumerate(names) if name in run.figures.attacks]
-        points = [[at, [rate["rate"], rate["lower"], rate["upper"]]] for at, rate in rates if rate["rate"] is not None]
+        rates = [(at, run.attacks[name].asr) for at, name in enumerate(names) if name in run.attacks]
+        points = [[at, [rate.rate, rate.lower, rate.upper]] for at, rate in rates if rate.rate is not None]
         if points:
             shown.append({"run": place, "points": points})
     return {"attacks": [visible(name) for name in names], "runs": shown}

@@ -1,41 +1,17 @@
-"""Runs side by side, as Markdown, CSV and a terminal table. The page is in `steerclear.report.page`."""
+"""The headline table: every run's rates over all harmful and all benign prompts, and what limits their comparison."""
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Mapping, Sequence
-from dataclasses import astuple, dataclass, field, fields
+from collections.abc import Sequence
+from dataclasses import astuple, dataclass, fields
 from typing import Any
 
-from rich.table import Table
-from rich.text import Text
+import rich.table
 
-from steerclear.evaluation.scores import METRICS, Scores, cell_text
-from steerclear.report.markdown import markdown_cell, markdown_table
-from steerclear.sanitize import visible
+from steerclear.evaluation.scores import METRICS, Scores, suite_label
+from steerclear.report.run_data import RunData
 from steerclear.stats.rates import Rate
-
-NO_VALUE = "–"
-
-STATISTICS = [field.name for field in fields(Rate)]
-"""Columns of a rate in CSV."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class RunScores:
-    """One run: its scores, and what else is known of it."""
-
-    name: str
-    scores: Scores
-    benign_loss: float | None = None
-    """Loss on held-out benign rows, in nats a token."""
-    unsafe_rows: int | None = None
-    """Number of unsafe rows in training."""
-    seconds: float | None = None
-    """Wall time of training."""
-    attacks: Mapping[str, dict[str, Any]] = field(default_factory=dict)
-    """Attack -> its figures; see `steerclear.attacks.figures.attack_figures`. Empty: none was tried."""
+from steerclear.table import Table, markdown_text
 
 
 @dataclass(frozen=True)
@@ -55,6 +31,11 @@ COLUMNS = (
     Column("over-refusal", "benign_prompts", "refused"),
 )
 
+HEADINGS = [column.heading for column in COLUMNS]
+
+STATISTICS = [field.name for field in fields(Rate)]
+"""Columns of a rate in CSV."""
+
 
 def headline_rates(scores: Scores) -> list[Rate | None]:
     """Return the rate for each of `COLUMNS`; None where no such prompts were asked."""
@@ -62,44 +43,39 @@ def headline_rates(scores: Scores) -> list[Rate | None]:
     return [None if pool is None else pool.rate(metric) for pool, metric in pools]
 
 
-def rate_text(rate: Rate | None) -> str:
-    """Return a rate as text, with its interval."""
-    return NO_VALUE if rate is None else cell_text(rate)
-
-
-def unscored(run: RunScores) -> str:
+def unscored(scores: Scores) -> str:
     """Return how many of all prompts' answers have no verdict, as ``k/n``."""
-    cells = [suite.all for suite in run.scores.suites.values()]
+    cells = [suite.all for suite in scores.suites.values()]
     return f"{sum(cell.unscored.k for cell in cells)}/{sum(cell.n for cell in cells)}"
 
 
-def non_english(runs: Sequence[RunScores]) -> list[Rate]:
+def extra_columns(runs: Sequence[RunData]) -> dict[str, Sequence[Any]]:
+    """Return heading -> each run's value, for what at least one run has a value of."""
+    columns: dict[str, Sequence[Any]] = {
+        "flagged, corrected": [corrected(run.scores) for run in runs],
+        "non-English": _non_english(runs),
+        "benign loss": [None if run.benign_loss is None else f"{run.benign_loss:.3f}" for run in runs],
+        "unsafe rows": [None if run.unsafe_rows is None else f"{run.unsafe_rows:,}" for run in runs],
+        "time": [None if run.seconds is None else duration(run.seconds) for run in runs],
+    }
+    return {heading: values for heading, values in columns.items() if any(value is not None for value in values)}
+
+
+def corrected(scores: Scores) -> str | None:
+    """Return the flagged rate of all harmful prompts, corrected for the judge's errors; None where they are not known."""
+    rate = None if scores.harmful_prompts is None else scores.harmful_prompts.corrected
+    if rate is None or rate.rate is None or rate.lower is None or rate.upper is None:
+        return None
+    return f"{100 * rate.rate:.1f}% ({100 * rate.lower:.1f}-{100 * rate.upper:.1f})"
+
+
+def _non_english(runs: Sequence[RunData]) -> list[Rate]:
     """Return each run's rate of answers in another language, over all prompts; nothing where no run has any."""
     rates = []
     for run in runs:
         counts = [suite.all.rate("non_english") for suite in run.scores.suites.values()]
         rates.append(Rate.of(sum(count.k for count in counts), sum(count.n for count in counts)))
     return rates if any(rate.k for rate in rates) else []
-
-
-def extra_columns(runs: Sequence[RunScores]) -> list[tuple[str, list[str]]]:
-    """Return heading and values of the columns that at least one run has a value for."""
-    columns = [
-        ("flagged, corrected", [_corrected(run) for run in runs]),
-        ("non-English", [cell_text(rate) for rate in non_english(runs)] or [NO_VALUE]),
-        ("benign loss", [NO_VALUE if run.benign_loss is None else f"{run.benign_loss:.3f}" for run in runs]),
-        ("unsafe rows", [NO_VALUE if run.unsafe_rows is None else f"{run.unsafe_rows:,}" for run in runs]),
-        ("time", [NO_VALUE if run.seconds is None else duration(run.seconds) for run in runs]),
-    ]
-    return [(heading, values) for heading, values in columns if set(values) != {NO_VALUE}]
-
-
-def _corrected(run: RunScores) -> str:
-    pool = run.scores.harmful_prompts
-    rate = None if pool is None else pool.corrected
-    if rate is None or rate.rate is None or rate.lower is None or rate.upper is None:
-        return NO_VALUE
-    return f"{100 * rate.rate:.1f}% ({100 * rate.lower:.1f}-{100 * rate.upper:.1f})"
 
 
 def duration(seconds: float) -> str:
@@ -116,49 +92,50 @@ def duration(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
 
 
-def warnings_on(runs: Sequence[RunScores]) -> list[str]:
-    """Return why the runs' rates may not be comparable: other judges, or other prompts."""
+def warnings_on(scores: dict[str, Scores]) -> list[str]:
+    """Return why the runs' rates may not be comparable: other judges, or other prompts.
+
+    Args:
+        scores: of each run by its name.
+    """
     notes = []
-    if len({tuple(run.scores.judges) for run in runs}) > 1:
-        told = "; ".join(f"{run.name}: {', '.join(run.scores.judges)}" for run in runs)
-        notes.append(f"The runs were judged by different judges, so their rates do not compare ({told}).")
-    asked = [{name: suite.all.n for name, suite in run.scores.suites.items()} for run in runs]
+    if len({tuple(own.judges) for own in scores.values()}) > 1:
+        who = "; ".join(f"{name}: {', '.join(own.judges)}" for name, own in scores.items())
+        notes.append(f"The runs were judged by different judges, so their rates do not compare ({who}).")
+    asked = [{name: suite.all.n for name, suite in own.suites.items()} for own in scores.values()]
     if any(suites != asked[0] for suites in asked):
         notes.append("The runs were not asked the same number of prompts in every suite.")
     return notes
 
 
-def comparison_markdown(runs: Sequence[RunScores]) -> str:
-    """Return the headline table in Markdown, with what limits the comparison below it."""
+def notes_on(runs: Sequence[RunData]) -> list[str]:
+    """Return what is to be known of the headline table: its intervals, its judges, and what limits the comparison."""
+    judges = ", ".join(sorted({judge for run in runs for judge in run.scores.judges}))
+    return [f"95 % Wilson intervals; judged by {judges}.", *warnings_on({run.name: run.scores for run in runs})]
+
+
+def headline_table(runs: Sequence[RunData]) -> Table:
+    """Return a line a run: its rates, and what else is known of some run."""
     extra = extra_columns(runs)
-    headings = ["run", *(column.heading for column in COLUMNS), "unscored", *(heading for heading, _ in extra)]
-    lines = [headings, ["---", *["---:"] * (len(headings) - 1)]]
-    for number, run in enumerate(runs):
-        rates = map(rate_text, headline_rates(run.scores))
-        lines.append([markdown_cell(run.name), *rates, unscored(run), *(values[number] for _, values in extra)])
-    judges = sorted({judge for run in runs for judge in run.scores.judges})
-    notes = [f"95 % Wilson intervals; judged by {', '.join(judges)}.", *warnings_on(runs)]
-    return markdown_table(lines) + "".join(f"\n{markdown_cell(note)}\n" for note in notes)
+    rows = [
+        [run.name, *headline_rates(run.scores), unscored(run.scores), *(values[place] for values in extra.values())]
+        for place, run in enumerate(runs)
+    ]
+    return Table(["run", *HEADINGS, "unscored", *extra], rows)
 
 
-def comparison_table(runs: Sequence[RunScores]) -> Table:
-    """Return the headline table for the terminal: the rates, narrow enough for 80 columns without a non-English answer."""
-    caption = Text("\n".join(["95 % Wilson intervals", *(visible(note) for note in warnings_on(runs))]))
-    table = Table(title="Comparison", caption=caption, box=None, padding=(0, 1, 1, 0))
-    table.add_column("run", overflow="fold")
-    for column in COLUMNS:
-        table.add_column(column.heading, justify="right", min_width=max(9, *map(len, column.heading.split())))
-    drift = non_english(runs)
-    if drift:
-        table.add_column("non-English", justify="right", min_width=9)
-    table.add_column("unscored", justify="right", min_width=8)
-    for number, run in enumerate(runs):
-        rates = [
-            NO_VALUE if rate is None else _two_lines(rate)
-            for rate in [*headline_rates(run.scores), *drift[number : number + 1]]
-        ]
-        table.add_row(*map(Text, [visible(run.name), *rates, unscored(run)]))
-    return table
+def comparison_markdown(runs: Sequence[RunData]) -> str:
+    """Return the headline table in Markdown, with what limits the comparison below it."""
+    return headline_table(runs).markdown() + "".join(f"\n{markdown_text(note)}\n" for note in notes_on(runs))
+
+
+def terminal_comparison(runs: Sequence[RunData]) -> rich.table.Table:
+    """Return the rates for the terminal, intervals below them: narrow enough for 80 columns without a non-English answer."""
+    whole = headline_table(runs)
+    table = whole.without(*(extra for extra in extra_columns(runs) if extra != "non-English"))
+    rows = [[_two_lines(cell) if isinstance(cell, Rate) else cell for cell in row] for row in table.rows]
+    caption = "\n".join(["95 % Wilson intervals", *notes_on(runs)[1:]])
+    return Table(table.headings, rows).rich("Comparison", caption)
 
 
 def _two_lines(rate: Rate) -> str:
@@ -167,17 +144,29 @@ def _two_lines(rate: Rate) -> str:
     return f"{100 * rate.rate:.1f}%\n{100 * rate.lower:.1f}-{100 * rate.upper:.1f}"
 
 
-def comparison_csv(runs: Sequence[RunScores]) -> str:
+def comparison_csv(runs: Sequence[RunData]) -> str:
     """Return every rate as a tidy row: run, suite, group, metric, k, n, rate, lower, upper, then the run's own figures.
 
     The suite is empty for the pools of all harmful and all benign prompts, whose name is then the group.
     """
-    text = io.StringIO()
-    out = csv.writer(text, lineterminator="\n")
-    out.writerow(["run", "suite", "group", "metric", *STATISTICS, "benign_loss", "unsafe_rows", "seconds"])
+    headings = ["run", "suite", "group", "metric", *STATISTICS, "benign_loss", "unsafe_rows", "seconds"]
+    rows = [
+        [run.name, suite, group, metric, *astuple(cell.rate(metric)), run.benign_loss, run.unsafe_rows, run.seconds]
+        for run in runs
+        for suite, group, cell in run.scores.cells()
+        for metric in METRICS
+    ]
+    return Table(headings, rows).csv()
+
+
+def suites_table(runs: Sequence[RunData]) -> Table:
+    """Return a line a suite, or group of a suite, and run: all rates."""
+    rows: dict[str, list[list[Any]]] = {}
     for run in runs:
-        known = [run.benign_loss, run.unsafe_rows, run.seconds]
         for suite, group, cell in run.scores.cells():
-            for metric in METRICS:
-                out.writerow([run.name, suite, group, metric, *astuple(cell.rate(metric)), *known])
-    return text.getvalue()
+            if suite:
+                label = suite_label(suite, run.scores.suites[suite]) + (f": {group}" if group else "")
+                rates = (cell.harmful, cell.safe, cell.degenerate, cell.flagged, cell.refused)
+                rows.setdefault(label, []).append([label, run.name, *rates, f"{cell.unscored.k}/{cell.n}"])
+    by_suite = [row for own in rows.values() for row in own]
+    return Table(["prompts", "run", *HEADINGS[:-1], "refused", "unscored"], by_suite, names=2)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from steerclear.report.comparison import NO_VALUE
 from steerclear.report.run_data import RunData
-from steerclear.stats.rates import Mean, wilson
+from steerclear.stats.rates import Estimate, Mean, wilson
+from steerclear.table import Table
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,35 +47,29 @@ def deltas(runs: Sequence[RunData], baseline: RunData) -> list[Delta]:
     return [delta for run in runs if run is not baseline for delta in _deltas(run, baseline)]
 
 
-def delta_rows(found: Sequence[Delta]) -> list[list[str]]:
-    """Return the headings (measures with their units) and a line a run, as text; nothing without any."""
+def deltas_table(found: Sequence[Delta], baseline: str) -> Table:
+    """Return a line a run, a column a measure with its unit."""
     by_run: dict[str, dict[str, str]] = {}
     for d in found:
         by_run.setdefault(d.run, {})[f"{d.measure}, {d.unit}" if d.unit else d.measure] = d.text()
     measures = list(dict.fromkeys(measure for own in by_run.values() for measure in own))
-    rows = [["run", *measures]] if measures else []
-    return rows + [[run, *(own.get(measure, NO_VALUE) for measure in measures)] for run, own in by_run.items()]
+    rows = [[run, *map(own.get, measures)] for run, own in by_run.items()]
+    return Table(["run", *measures], rows, about=f"Against {baseline}:")
 
 
 def _deltas(run: RunData, baseline: RunData) -> list[Delta]:
     found = []
     own, theirs = run.scores.quality, baseline.scores.quality
     for suite in (suite for suite in own if suite in theirs and own[suite].metric == theirs[suite].metric):
-        estimates = [quality[suite].interval for quality in (own, theirs)]
-        metric = own[suite].metric
+        metric, estimates = own[suite].metric, [quality[suite].interval for quality in (own, theirs)]
         if metric == "multiple_choice":
-            found.append(_accuracy(run, baseline, suite, [_percent(rate) for rate in estimates]))
-        elif metric == "perplexity":
-            found.append(_of(run, f"{suite}: perplexity", estimates, unit=""))
-        elif metric == "win_rate":
-            found.append(_of(run, f"{suite}: win rate", estimates, unit="points"))
+            found.append(_accuracy(run, baseline, suite, list(map(_percent, estimates))))
+        else:
+            unit = "points" if metric == "win_rate" else ""
+            found.append(_of(run, f"{suite}: {metric.replace('_', ' ')}", estimates, unit=unit))
     if run.heldout is not None and run.heldout == baseline.heldout:
-        losses = [data.figures.benign_loss for data in (run, baseline)]
-        found.append(_of(run, "benign loss", [(loss, None, None) for loss in losses], unit=""))
+        found.append(_of(run, "benign loss", [Estimate(value=data.benign_loss) for data in (run, baseline)]))
     return [delta for delta in found if delta is not None]
-
-
-Estimate = tuple[float | None, float | None, float | None]
 
 
 def _accuracy(run: RunData, baseline: RunData, suite: str, estimates: Sequence[Estimate]) -> Delta | None:
@@ -104,32 +97,27 @@ def _accuracy(run: RunData, baseline: RunData, suite: str, estimates: Sequence[E
     )
 
 
-def _percent(estimate: Estimate) -> Estimate:
-    value, lower, upper = (None if part is None else 100 * part for part in estimate)
-    return value, lower, upper
+def _percent(share: Estimate) -> Estimate:
+    value, lower, upper = (None if part is None else 100 * part for part in (share.value, share.lower, share.upper))
+    return Estimate(value=value, lower=lower, upper=upper)
 
 
-def _of(run: RunData, measure: str, estimates: Sequence[Estimate], *, unit: str) -> Delta | None:
+def _of(run: RunData, measure: str, estimates: Sequence[Estimate], *, unit: str = "") -> Delta | None:
     """Return the difference of two estimates; None where one has no value."""
-    (value, lower, upper), (base, base_lower, base_upper) = estimates
-    if value is None or base is None:
+    own, base = estimates
+    if own.value is None or base.value is None:
         return None
-    change, low, high = value - base, None, None
-    if lower is not None and upper is not None and base_lower is not None and base_upper is not None:
-        low = change - math.hypot(value - lower, base_upper - base)
-        high = change + math.hypot(upper - value, base - base_lower)
+    change, low, high = own.value - base.value, None, None
+    if own.lower is not None and own.upper is not None and base.lower is not None and base.upper is not None:
+        low = change - math.hypot(own.value - own.lower, base.upper - base.value)
+        high = change + math.hypot(own.upper - own.value, base.value - base.lower)
     return Delta(
-        run=run.name, measure=measure, unit=unit, value=value, baseline=base, change=change, lower=low, upper=high
+        run=run.name,
+        measure=measure,
+        unit=unit,
+        value=own.value,
+        baseline=base.value,
+        change=change,
+        lower=low,
+        upper=high,
     )
-
-
-def degeneracy_rows(runs: Sequence[RunData]) -> list[list[str]]:
-    """Return the headings and a line a run: how many answers are degenerate for which reason; nothing without any."""
-    counts = {run.name: Counter(v.reason for v in run.verdicts if v.outcome == "degenerate") for run in runs}
-    reasons = sorted({reason for own in counts.values() for reason in own})
-    if not reasons:
-        return []
-    rows = [["run", "answers", *(reason or NO_VALUE for reason in reasons)]]
-    return rows + [
-        [run.name, str(len(run.answers)), *(str(counts[run.name][reason]) for reason in reasons)] for run in runs
-    ]

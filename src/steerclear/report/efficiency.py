@@ -10,10 +10,10 @@ from steerclear.evaluation.openings import KIND
 from steerclear.evaluation.scores import HOLDS
 from steerclear.evaluation.suites import GROUP
 from steerclear.records import Verdict
-from steerclear.report.comparison import NO_VALUE
 from steerclear.report.run_data import RunData, by_configuration
 from steerclear.stats.rates import Rate
 from steerclear.stats.seeds import OverSeeds, rate_over_seeds
+from steerclear.table import Table
 
 ROW_AXES = ("rows", "unsafe_rows")
 """Names of a sweep's axis that says how many unsafe rows a cell has."""
@@ -66,7 +66,7 @@ def efficiency(runs: Sequence[RunData]) -> list[Configuration]:
             Configuration(
                 name=name,
                 line=line or "all runs",
-                unsafe_rows=own[0].figures.unsafe_rows,
+                unsafe_rows=own[0].unsafe_rows,
                 seeds=len(own),
                 benchmarks=_benchmarks([run.verdicts for run in own]),
             )
@@ -85,16 +85,14 @@ def lines_of(configurations: Sequence[Configuration]) -> dict[str, list[Configur
     return {line: sorted(own, key=lambda c: c.unsafe_rows or 0) for line, own in lines.items()}
 
 
-def benchmark_rows(configurations: Sequence[Configuration]) -> list[list[str]]:
-    """Return the headings and a line a configuration: its name, its unsafe rows, then each benchmark's figures as text."""
+def benchmarks_table(configurations: Sequence[Configuration]) -> Table:
+    """Return a line a configuration: its unsafe rows, then its figures on each benchmark; nothing where there is none."""
     benchmarks = list(dict.fromkeys(name for c in configurations for name in c.benchmarks))
-    if not benchmarks:
-        return []
-    rows = [["run", "seeds", "unsafe rows", *benchmarks]]
-    for c in configurations:
-        figures = [c.benchmarks[name].text() if name in c.benchmarks else NO_VALUE for name in benchmarks]
-        rows.append([c.name, str(c.seeds), NO_VALUE if c.unsafe_rows is None else f"{c.unsafe_rows:,}", *figures])
-    return rows
+    rows = []
+    for c in configurations if benchmarks else ():
+        figures = [c.benchmarks[name].text() if name in c.benchmarks else None for name in benchmarks]
+        rows.append([c.name, c.seeds, None if c.unsafe_rows is None else f"{c.unsafe_rows:,}", *figures])
+    return Table(["run", "seeds", "unsafe rows", *benchmarks], rows, about="Harmful answers by benchmark:")
 
 
 def _line_axes(runs: Sequence[RunData]) -> list[str]:
@@ -105,7 +103,7 @@ def _line_axes(runs: Sequence[RunData]) -> list[str]:
         for axis in axes
         if axis not in ROW_AXES
         and len({run.labels.get(axis) for run in runs}) > 1
-        and not all(run.labels.get(axis) == str(run.figures.unsafe_rows) for run in runs)
+        and not all(run.labels.get(axis) == str(run.unsafe_rows) for run in runs)
     ]
 
 

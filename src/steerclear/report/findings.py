@@ -10,7 +10,6 @@ from steerclear.evaluation.differences import Difference, apart, differences, ov
 from steerclear.evaluation.over_seeds import SeedFigures, over_seeds
 from steerclear.report.beside import BesideTable
 from steerclear.report.charts import diverged
-from steerclear.report.comparison import RunScores
 from steerclear.report.deltas import Delta, deltas
 from steerclear.report.efficiency import Configuration, efficiency
 from steerclear.report.run_data import RunData, Unfinished, baseline_first, baseline_of, by_configuration
@@ -35,11 +34,6 @@ class Findings:
     beside: Sequence[BesideTable]
     warnings: Sequence[str]
     """What the reader must know beside `steerclear.report.comparison.warnings_on`."""
-
-    @property
-    def figures(self) -> list[RunScores]:
-        """Return the runs' scores."""
-        return [run.figures for run in self.runs]
 
 
 def find(

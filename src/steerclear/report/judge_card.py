@@ -2,31 +2,22 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
-from typing import Any
-
-from jinja2 import Environment, StrictUndefined
 
 from steerclear.errors import DataError, Log
-from steerclear.evaluation.scores import cell_text
 from steerclear.judges.labelled import read_rows
 from steerclear.judges.measures import Estimate, JudgeMeasures, Mistake, SetMeasures, measure_judge
 from steerclear.judges.opening import harm_judge
 from steerclear.judges.options import JudgeOptions
 from steerclear.records import write_text
-from steerclear.report.comparison import NO_VALUE
-from steerclear.report.markdown import markdown_table
-from steerclear.sanitize import shortened, visible
+from steerclear.report.pictures import reliability_figure, svg
+from steerclear.sanitize import redacted, shortened, visible
+from steerclear.table import Table
 
-SIDE, GAP, LEFT, TOP, BOTTOM = 230, 52, 56, 34, 264
-HEIGHT = BOTTOM + 50
-NAME_LENGTH = 32
 TEXT_LENGTH = 1000
 """Most characters of a text that are shown when it is asked for."""
 
@@ -36,37 +27,6 @@ harmless ones, both at the judge's threshold, with 95 % Wilson intervals, which 
 and balanced accuracy are bootstrapped over prompts; with far fewer prompts than rows trust only these. Unscored rows count in no
 figure. Brier score and calibration error are 0 at best and exist only for scores from 0 to 1.
 """
-
-
-@dataclass(frozen=True)
-class Card:
-    """What to write to disk."""
-
-    markdown: str
-    svg: str | None
-    """The reliability plot; None where the judge's scores are not from 0 to 1."""
-
-
-def make_card(measures: JudgeMeasures, *, plot: str = "reliability.svg", about: str = "", reveal: bool = False) -> Card:
-    """Return the card of a judge.
-
-    Args:
-        measures: what `steerclear.judges.measures.measure_judge` returned.
-        plot: the name under which the picture will lie beside the card.
-        about: what the judge is, in words, as Markdown.
-        reveal: show the texts of the mistakes. Otherwise there are lengths and hashes, by which a row can be found.
-    """
-    svg = _reliability_svg(measures)
-    parts = [
-        f"# Judge card: {_plain(measures.judge)}\n",
-        about.strip() + "\n" if about.strip() else "",
-        _identity(measures),
-        "## On labelled rows\n\n" + _figures(measures.sets) + "\n" + NOTES,
-        f"## Calibration\n\n![Share of harmful rows against the mean score, by set]({plot})\n" if svg else "",
-        *(f"### {_plain(measured.name)}\n\n{_bins(measured)}" for measured in measures.sets if measured.bins),
-        _mistakes(measures.sets, reveal),
-    ]
-    return Card(markdown="\n".join(part for part in parts if part), svg=svg)
 
 
 def write_card(
@@ -97,14 +57,36 @@ def write_card(
     return plot
 
 
-def redacted(text: str) -> str:
-    """Return what may be said of a text that is not shown.
+@dataclass(frozen=True)
+class Card:
+    """What to write to disk."""
 
-    >>> redacted("abc")
-    '[redacted, 3 characters, sha256 ba7816bf]'
+    markdown: str
+    svg: str | None
+    """The reliability plot; None where the judge's scores are not from 0 to 1."""
+
+
+def make_card(measures: JudgeMeasures, *, plot: str = "reliability.svg", about: str = "", reveal: bool = False) -> Card:
+    """Return the card of a judge.
+
+    Args:
+        measures: what `steerclear.judges.measures.measure_judge` returned.
+        plot: the name under which the picture will lie beside the card.
+        about: what the judge is, in words, as Markdown.
+        reveal: show the texts of the mistakes. Otherwise there are lengths and hashes, by which a row can be found.
     """
-    digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
-    return f"[redacted, {len(text)} characters, sha256 {digest[:8]}]"
+    drawn = [measured for measured in measures.sets if measured.bins]
+    picture = svg(reliability_figure(drawn, measures.threshold)) if drawn else None
+    parts = [
+        f"# Judge card: {_plain(measures.judge)}\n",
+        about.strip() + "\n" if about.strip() else "",
+        _identity(measures),
+        "## On labelled rows\n\n" + _figures(measures.sets) + "\n" + NOTES,
+        f"## Calibration\n\n![Share of harmful rows against the mean score, by set]({plot})\n" if picture else "",
+        *(f"### {_plain(measured.name)}\n\n{_bins(measured)}" for measured in measures.sets if measured.bins),
+        _mistakes(measures.sets, reveal),
+    ]
+    return Card(markdown="\n".join(part for part in parts if part), svg=picture)
 
 
 def _identity(measures: JudgeMeasures) -> str:
@@ -120,22 +102,31 @@ def _identity(measures: JudgeMeasures) -> str:
 def _figures(sets: Sequence[SetMeasures]) -> str:
     headings = ["set", "rows", "prompts", "harmful", "unscored", "AUROC", "balanced accuracy", "sensitivity"]
     headings += ["specificity", "Brier score", "calibration error"]
-    lines = [headings, ["---", *["---:"] * (len(headings) - 1)]]
-    for measured in sets:
-        counts = [measured.harmful.n, measured.prompts, cell_text(measured.harmful), measured.unscored]
-        estimates = [_estimate(measured.auroc), _estimate(measured.balanced_accuracy)]
-        rates = [cell_text(rate) for rate in (measured.sensitivity, measured.specificity)]
-        errors = [_number(measured.brier), _number(measured.calibration_error)]
-        lines.append([_plain(measured.name), *map(str, counts), *estimates, *rates, *errors])
-    return markdown_table(lines)
+    rows = [
+        [
+            measured.name,
+            measured.harmful.n,
+            measured.prompts,
+            measured.harmful,
+            measured.unscored,
+            _estimate(measured.auroc),
+            _estimate(measured.balanced_accuracy),
+            measured.sensitivity,
+            measured.specificity,
+            _number(measured.brier),
+            _number(measured.calibration_error),
+        ]
+        for measured in sets
+    ]
+    return Table(headings, rows).markdown()
 
 
 def _bins(measured: SetMeasures) -> str:
-    lines = [["score", "rows", "mean score", "harmful"], ["---", "---:", "---:", "---:"]]
-    for found in measured.bins:
-        marks = f"{found.start:.1f} to {found.end:.1f}"
-        lines.append([marks, str(found.harmful.n), _number(found.mean_score), cell_text(found.harmful)])
-    return markdown_table(lines)
+    rows = [
+        [f"{found.start:.1f} to {found.end:.1f}", found.harmful.n, _number(found.mean_score), found.harmful]
+        for found in measured.bins
+    ]
+    return Table(["score", "rows", "mean score", "harmful"], rows).markdown()
 
 
 def _mistakes(sets: Sequence[SetMeasures], reveal: bool) -> str:
@@ -174,58 +165,12 @@ def _plain(text: str) -> str:
     return re.sub(r"([\\`*\[\]<>|#!&])", r"\\\1", " ".join(visible(text).split()))
 
 
-def _estimate(estimate: Estimate) -> str:
+def _estimate(estimate: Estimate) -> str | None:
     if estimate.value is None:
-        return NO_VALUE
+        return None
     interval = "" if estimate.lower is None else f" ({estimate.lower:.3f}-{estimate.upper:.3f})"
     return f"{estimate.value:.3f}{interval}"
 
 
-def _number(value: float | None) -> str:
-    return NO_VALUE if value is None else f"{value:.3f}"
-
-
-def _reliability_svg(measures: JudgeMeasures) -> str | None:
-    sets = [measured for measured in measures.sets if measured.bins]
-    if not sets:
-        return None
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    template = environment.from_string(resources.files(__package__).joinpath("reliability.svg.j2").read_text("utf-8"))
-    panels = [_panel(measured, measures.threshold, place) for place, measured in enumerate(sets)]
-    return template.render(width=panels[-1]["right"] + 16, height=HEIGHT, top=TOP, bottom=BOTTOM, panels=panels)
-
-
-def _panel(measured: SetMeasures, threshold: float | None, place: int) -> dict[str, Any]:
-    left = LEFT + place * (SIDE + GAP)
-    ticks = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
-
-    def x(score: float) -> float:
-        return round(left + score * SIDE, 1)
-
-    def y(rate: float) -> float:
-        return round(BOTTOM - rate * (BOTTOM - TOP), 1)
-
-    most = max(found.harmful.n for found in measured.bins)
-    marks = [
-        {
-            "x": x(found.mean_score),
-            "y": y(rate.rate),
-            "y_low": y(rate.lower),
-            "y_high": y(rate.upper),
-            "radius": round(2 + 4 * (rate.n / most) ** 0.5, 1),
-        }
-        for found in measured.bins
-        if (rate := found.harmful).rate is not None
-        and rate.lower is not None
-        and rate.upper is not None
-        and found.mean_score is not None
-    ]
-    return {
-        "name": shortened(visible(measured.name), NAME_LENGTH),
-        "left": left,
-        "right": left + SIDE,
-        "threshold": x(threshold) if threshold is not None and 0 <= threshold <= 1 else None,
-        "x_ticks": [(x(tick), tick) for tick in ticks],
-        "y_ticks": [(y(tick), tick) for tick in ticks],
-        "marks": marks,
-    }
+def _number(value: float | None) -> str | None:
+    return None if value is None else f"{value:.3f}"

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import yaml
 from markupsafe import Markup
 
-from steerclear.report.attacks import attack_rows
-from steerclear.report.comparison import COLUMNS, headline_rates, rate_text, unscored
-from steerclear.report.efficiency import benchmark_rows, efficiency
-from steerclear.report.markdown import rows_markdown
-from steerclear.report.quality import quality_rows
+from steerclear.report.attacks import attacks_table
+from steerclear.report.comparison import HEADINGS, headline_rates, unscored
+from steerclear.report.efficiency import benchmarks_table, efficiency
 from steerclear.report.run_data import RunData
+from steerclear.report.settings import FILE
+from steerclear.report.tables import quality_table
 from steerclear.report.templates import markdown_template
-
-FILE = " file "
-"""In the name of a setting about a file of rows, between its part of the data and the file's name."""
+from steerclear.table import Table
 
 
 def model_card(run: RunData, *, library: str) -> str:
@@ -25,28 +24,25 @@ def model_card(run: RunData, *, library: str) -> str:
     Args:
         library: what loads the weights: ``peft`` for an adapter, ``transformers`` for a whole model.
     """
+    attacks = "Under attack (ASR: the share of behaviors with a coherent harmful answer):"
     tables = {
-        "rates": rows_markdown(_rates(run)),
-        "benchmarks": rows_markdown(benchmark_rows(efficiency([run])), about="Harmful answers by benchmark:"),
-        "attacks": rows_markdown(
-            attack_rows([run.figures]),
-            names=2,
-            about="Under attack (ASR: the share of goals with a coherent harmful answer):",
-        ),
-        "quality": rows_markdown(_headed("measure", quality_rows([run.figures])), about="What it still can:"),
-        "training": rows_markdown(_settings(run, "training.", "lora.", "run.", "model.", "versions."), names=2),
-        "data": rows_markdown(_settings(run, "data.", "rows."), names=2),
+        "rates": _rates(run),
+        "benchmarks": benchmarks_table(efficiency([run])),
+        "attacks": replace(attacks_table([run]), about=attacks),
+        "quality": replace(quality_table([run]), headings=["measure", "value"], about="What it can still do:"),
+        "training": _settings(run, "training.", "lora.", "run.", "model.", "versions."),
+        "data": _settings(run, "data.", "rows."),
     }
     return markdown_template("model_card.md.j2").render(
         run=run,
         library=library,
-        is_steered=bool(run.figures.unsafe_rows) and run.settings.get("training.penalty_weight") not in ("0", "0.0"),
+        is_steered=bool(run.unsafe_rows) and run.settings.get("training.penalty_weight") not in ("0", "0.0"),
         base=run.settings.get("model.path", ""),
         template=run.settings.get("data.template", "alpaca"),
         judges=", ".join(run.scores.judges) or "nobody",
         refusal_judges=", ".join(run.scores.refusal_judges) or "nobody",
         metadata=Markup(yaml.safe_dump(_metadata(run, library), sort_keys=False, allow_unicode=True)),
-        **{name: Markup(table) for name, table in tables.items()},
+        **{name: Markup(table.markdown()) for name, table in tables.items()},
     )
 
 
@@ -64,15 +60,11 @@ def _metadata(run: RunData, library: str) -> dict[str, Any]:
     }
 
 
-def _rates(run: RunData) -> list[list[str]]:
-    rates = headline_rates(run.scores)
-    rows = [[column.heading, rate_text(rate)] for column, rate in zip(COLUMNS, rates, strict=True)]
-    return _headed("figure", [*rows, ["answers without a verdict", unscored(run.figures)]])
+def _rates(run: RunData) -> Table:
+    rates = list(zip(HEADINGS, headline_rates(run.scores), strict=True))
+    return Table(["figure", "value"], [*rates, ("answers without a verdict", unscored(run.scores))])
 
 
-def _settings(run: RunData, *parts: str) -> list[list[str]]:
-    return _headed("setting", [[name, value] for name, value in run.settings.items() if name.startswith(parts)])
-
-
-def _headed(what: str, rows: list[list[str]]) -> list[list[str]]:
-    return [[what, "value"], *rows] if rows else []
+def _settings(run: RunData, *parts: str) -> Table:
+    rows = [[name, value] for name, value in run.settings.items() if name.startswith(parts)]
+    return Table(["setting", "value"], rows, names=None)

@@ -1,125 +1,161 @@
-"""The comparison as one self-contained HTML page: no script, no request, and model output as nothing but text."""
+"""The report as one self-contained HTML page: charts, tables, and the answers of any two runs side by side.
+
+Nothing in it can act but the page's own scripts: the policy names them by their hashes, so a script, a handler or a request that
+came in with a run's name or an answer would not run. Names are escaped by the template; answers reach the page as text alone.
+"""
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import base64
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from typing import Any
 
-from steerclear.evaluation.scores import Cell, suite_label
-from steerclear.evaluation.suites import GROUP
-from steerclear.records import Generation, Verdict
-from steerclear.report import plane
-from steerclear.report.answers import is_hidden_answer, is_hidden_prompt, prompt_text
-from steerclear.report.comparison import COLUMNS, RunScores, extra_columns, headline_rates, unscored, warnings_on
-from steerclear.report.quality import quality_rows
-from steerclear.report.templates import page_template
+from markupsafe import Markup
+from plotly.offline import get_plotlyjs
 
-OUTCOME_LABELS = {
-    "harmful": "harmful",
-    "safe": "coherent and safe",
-    "degenerate": "degenerate",
-    "unscored": "unscored",
-}
+from steerclear.report import charts
+from steerclear.report.answers import packed_answers
+from steerclear.report.attacks import (
+    attack_judges,
+    attack_tests,
+    attacks_table,
+    categories_table,
+    pairs_table,
+    sources_table,
+)
+from steerclear.report.beside import beside_table, unit_text
+from steerclear.report.comparison import (
+    HEADINGS,
+    extra_columns,
+    headline_rates,
+    suites_table,
+    unscored,
+    warnings_on,
+)
+from steerclear.report.deltas import deltas_table
+from steerclear.report.efficiency import benchmarks_table, lines_of
+from steerclear.report.findings import Findings
+from steerclear.report.settings import differing_table, shared_settings
+from steerclear.report.tables import (
+    degeneracy_table,
+    differences_table,
+    judge_errors_table,
+    losses_table,
+    opinions_table,
+    quality_table,
+    seeds_table,
+    steps_table,
+    training_table,
+)
+from steerclear.report.templates import asset, page_template
+from steerclear.sanitize import visible
+from steerclear.stats.rates import Rate
+from steerclear.table import Table
 
-Answers = Mapping[str, Sequence[tuple[Generation, Verdict]]]
-"""For each run's name its answers with what the judges say of them."""
+EXTRA = ("non-English", "unsafe rows", "benign loss")
+"""Columns of the headline table beside the rates; what else is known of a run is below."""
+
+SCRIPTS = ("report_page.js", "report_charts.js", "report_answers.js")
 
 
-@dataclass(frozen=True)
-class ExampleAnswer:
-    """One run's answer to an example prompt."""
-
-    number: int
-    run: str
-    response: str
-    outcome: str
-    reason: str
-    refused: bool
-    hidden: bool
-
-
-@dataclass(frozen=True)
-class Example:
-    """One prompt with every run's answer."""
-
-    label: str
-    prompt: str
-    hidden: bool
-    answers: list[ExampleAnswer]
-
-
-def comparison_page(
-    runs: Sequence[RunScores], answers: Answers | None = None, *, title: str = "Comparison", examples: int = 6
-) -> str:
-    """Return the page: headline table, trade-off plane, a table per suite and group, and example answers.
-
-    Harmful prompts, and answers that are harmful, flagged or unscored, are blurred until the reader asks for them.
-
-    Args:
-        answers: for each run's name its answers and verdicts; none leaves the examples out.
-        examples: on how many prompts the runs' answers are shown side by side.
-    """
-    return page_template("comparison.html.j2").render(
-        title=title,
-        runs=runs,
-        columns=COLUMNS,
+def report_page(findings: Findings) -> str:
+    """Return the page."""
+    runs = findings.runs
+    scripts = [get_plotlyjs(), "\n".join(map(asset, SCRIPTS))]
+    packed = packed_answers(runs)
+    answers = [packed.pop("prompts"), *packed.pop("runs")]
+    data = _chart_data(findings) | {"answers": packed}
+    return page_template("report.html.j2").render(
+        policy=_policy(scripts),
+        style=Markup(asset("palette.css") + asset("report.css")),
+        scripts=[Markup(script) for script in scripts],
+        data=Markup(_json(data)),
+        answers=answers,
+        findings=findings,
+        tiles=_tiles(findings),
+        headings=HEADINGS,
         headline=[headline_rates(run.scores) for run in runs],
-        unscored=[unscored(run) for run in runs],
-        extra=extra_columns(runs),
-        judges=sorted({judge for run in runs for judge in run.scores.judges}),
-        warnings=warnings_on(runs),
-        quality=quality_rows(runs),
-        plane=plane.trade_off_plane(runs),
-        geometry=plane,
-        suites=_suites(runs),
-        outcome_labels=OUTCOME_LABELS,
-        examples=_examples(runs, answers or {}, examples),
+        unscored=[unscored(run.scores) for run in runs],
+        extra={heading: values for heading, values in extra_columns(runs).items() if heading in EXTRA},
+        warnings=[*warnings_on({run.name: run.scores for run in runs}), *findings.warnings],
+        judges=_names(run.scores.judges for run in runs),
+        refusal_judges=_names(run.scores.refusal_judges for run in runs),
+        charts=data,
+        tables=_tables(findings),
+        attack_judges=attack_judges(runs),
+        attack_warnings=attack_tests(runs, findings.baseline)[1],
+        beside=[(table, beside_table(table), unit_text(table)) for table in findings.beside],
+        shared=shared_settings(runs),
     )
 
 
-def _suites(runs: Sequence[RunScores]) -> dict[str, dict[str, list[tuple[int, RunScores, Cell]]]]:
-    """Return suite -> group ("" for the whole suite) -> ``(number, run, cell)`` of the runs that have it."""
-    suites: dict[str, dict[str, list[tuple[int, RunScores, Cell]]]] = defaultdict(lambda: defaultdict(list))
-    for number, run in enumerate(runs):
-        for suite, group, cell in run.scores.cells():
-            if suite:
-                suites[suite_label(suite, run.scores.suites[suite])][group].append((number, run, cell))
-    return suites
+def _chart_data(findings: Findings) -> dict[str, Any]:
+    """Return what the browser draws; see `steerclear.report.charts`."""
+    runs = findings.runs
+    return {
+        "runs": [visible(run.name) for run in runs],
+        "baseline": runs.index(findings.baseline),
+        "best": None if findings.headline.best is None else runs.index(findings.headline.best),
+        "plane": charts.plane(runs),
+        "curves": charts.curves(runs),
+        "losses": charts.losses(runs),
+        "efficiency": charts.efficiency_chart(lines_of(findings.configurations)),
+        "attacked": charts.attacked(runs),
+    }
 
 
-def _examples(runs: Sequence[RunScores], answers: Answers, count: int) -> list[Example]:
-    """Show prompts that every run answered, first those on which the verdicts differ most, one suite after the other."""
-    named = {run.name: {(g.suite, g.id): (g, v) for g, v in answers.get(run.name, ())} for run in runs}
-    shared = [key for key in next(iter(named.values()), {}) if all(key in own for own in named.values())]
+def _tables(findings: Findings) -> dict[str, Table]:
+    runs = findings.runs
+    return {
+        "seeds": seeds_table(findings.over_seeds),
+        "steps": steps_table(runs),
+        "losses": losses_table(runs),
+        "benchmarks": benchmarks_table(findings.configurations),
+        "suites": suites_table(runs),
+        "differences": differences_table(findings.differences),
+        "quality": quality_table(runs).turned("run"),  # a line a run, as there may be many of them
+        "deltas": deltas_table(findings.deltas, findings.baseline.name),
+        "degeneracy": degeneracy_table(runs),
+        "opinions": opinions_table(runs),
+        "judge_errors": judge_errors_table(runs),
+        "attacks": attacks_table(runs),
+        "attack_tests": differences_table(attack_tests(runs, findings.baseline)[0]),
+        "pairs": pairs_table(runs),
+        "categories": categories_table(runs),
+        "sources": sources_table(runs),
+        "training": training_table(runs),
+        "differing": differing_table(runs),
+    }
 
-    def differing(key: tuple[str, str]) -> int:
-        return len({own[key][1].outcome for own in named.values()})
 
-    by_suite: dict[str, list[tuple[str, str]]] = defaultdict(list)
-    for key in sorted(shared, key=differing, reverse=True):
-        by_suite[key[0]].append(key)
-    in_turn = sorted(((turn, key) for keys in by_suite.values() for turn, key in enumerate(keys)), key=lambda t: t[0])
-    return [_example(key, named) for _, key in in_turn[:count]]
+def _policy(scripts: Sequence[str]) -> str:
+    hashes = [base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts]
+    allowed = " ".join(f"'sha256-{digest}'" for digest in hashes)
+    return (
+        f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; img-src data: blob:; base-uri 'none'; "
+        "form-action 'none'"
+    )
 
 
-def _example(
-    key: tuple[str, str], named: Mapping[str, Mapping[tuple[str, str], tuple[Generation, Verdict]]]
-) -> Example:
-    asked = next(iter(named.values()))[key][0]
-    shown = []
-    for number, (run, own) in enumerate(named.items()):
-        generation, verdict = own[key]
-        shown.append(
-            ExampleAnswer(
-                number=number,
-                run=run,
-                response=generation.response,
-                outcome=verdict.outcome,
-                reason=verdict.reason,
-                refused=verdict.refused is True,
-                hidden=is_hidden_answer(verdict),
-            )
-        )
-    label = " · ".join(part for part in (asked.suite, asked.tags.get(GROUP), asked.id) if part)
-    return Example(label, prompt_text(asked), is_hidden_prompt(asked), shown)
+def _json(value: Any) -> str:
+    """Return JSON that may stand in a page: no character in it begins an element."""
+    return json.dumps(value, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
+
+
+def _names(judges: Iterable[Sequence[str]]) -> str:
+    return ", ".join(sorted({name for own in judges for name in own})) or "nobody"
+
+
+def _tiles(findings: Findings) -> list[tuple[str, Rate, Rate | None]]:
+    """Return heading, rate and the baseline's rate for each rate of the run that is recommended."""
+    best = findings.headline.best
+    if best is None:
+        return []
+    own, baseline = headline_rates(best.scores), headline_rates(findings.baseline.scores)
+    return [
+        (heading, rate, base if best is not findings.baseline and base and base.rate is not None else None)
+        for heading, rate, base in zip(HEADINGS, own, baseline, strict=True)
+        if rate is not None and rate.rate is not None
+    ]

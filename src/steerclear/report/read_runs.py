@@ -12,9 +12,9 @@ from typing import Any
 
 import yaml
 
+from steerclear.attacks.figures import read_attacks
 from steerclear.errors import ConfigError, DataError, SteerClearError
 from steerclear.evaluation.results import (
-    finished_run,
     has_figures,
     is_evaluated,
     points_of,
@@ -24,14 +24,11 @@ from steerclear.evaluation.results import (
 )
 from steerclear.evaluation.scores import Scores, score
 from steerclear.experiments.cell_status import DONE, FAILED
-from steerclear.recipe.sweep import SEED, SEED_AXIS
+from steerclear.recipe.sweep import SEED_AXIS
 from steerclear.records import read_jsonl
-from steerclear.report.attacks import attack_rows
-from steerclear.report.comparison import extra_columns
-from steerclear.report.opinions import opinion_rows
-from steerclear.report.quality import quality_rows
-from steerclear.report.run_data import RunData, Unfinished
-from steerclear.report.run_settings import objective_of, settings_of
+from steerclear.report.run_data import RunData, Unfinished, configuration_of
+from steerclear.report.settings import objective_of, settings_of
+from steerclear.report.tables import quality_table
 from steerclear.sanitize import visible
 from steerclear.store.runs import RECORD, RunFolder
 
@@ -43,13 +40,13 @@ _FOLDERS = re.compile(r"(?<![\w/:.<~-])~?/(?:[^\s/'\"]+/)*(?=[^\s/'\"])")
 
 
 @dataclass(frozen=True)
-class Found:
-    """A run's place."""
+class Place:
+    """Where a run lies."""
 
     name: str
     folder: Path
     labels: Mapping[str, str] = field(default_factory=dict)
-    """Of a sweep's cell."""
+    """Of a sweep's cell: axis -> value."""
     left_out: str | None = None
     """Why it is not looked at."""
 
@@ -69,10 +66,10 @@ def read_runs(folders: Sequence[Path]) -> tuple[list[tuple[RunData, Path]], list
     for run in _named(found):
         with _whole(run.folder):
             reason = run.left_out or _missing(run.folder)
-            if reason is None:
-                finished.append((_run_data(run), run.folder))
-            else:
-                unfinished.append(Unfinished(visible(run.name), visible(_FOLDERS.sub("", reason))))
+        if reason is None:
+            finished.append((read_run(run), run.folder))
+        else:
+            unfinished.append(Unfinished(visible(run.name), visible(_FOLDERS.sub("", reason))))
     return finished, unfinished
 
 
@@ -102,7 +99,7 @@ def _whole(folder: Path) -> Iterator[None]:
         ) from error
 
 
-def _found_in(folder: Path) -> Iterator[Found]:
+def _found_in(folder: Path) -> Iterator[Place]:
     """Yield the runs of a folder: a sweep's cells, a run with its base and other evaluated models, or the runs below it."""
     if not folder.is_dir():
         raise ConfigError(f"{folder}: is no folder. Give folders of runs, sweeps or comparisons.")
@@ -120,40 +117,40 @@ def _found_in(folder: Path) -> Iterator[Found]:
         yield from below
 
 
-def _cells(folder: Path) -> Iterator[Found]:
+def _cells(folder: Path) -> Iterator[Place]:
     """Yield the cells that a sweep lists, in its order, and say which others lie beside them: they are of earlier recipes."""
     sweep, lying = folder / "sweep.json", sorted(file.parent for file in (folder / "cells").glob("*/cell.json"))
     listed = [folder / "cells" / str(name) for name in read_json(sweep)["cells"]] if sweep.is_file() else lying
     for cell in listed:
         if not (cell / "cell.json").is_file():
-            yield Found(cell.name, cell, left_out="not begun")
+            yield Place(cell.name, cell, left_out="not begun")
             continue
         about = read_json(cell / "cell.json")
-        yield Found(str(about["name"]), cell, {str(k): str(v) for k, v in about["labels"].items()})
+        yield Place(str(about["name"]), cell, {str(k): str(v) for k, v in about["labels"].items()})
     others = [cell.name for cell in lying if cell not in listed]
     if others:
-        yield Found("other cells", folder / "cells", left_out=f"not in sweep.json: {', '.join(others)}")
+        yield Place("other cells", folder / "cells", left_out=f"not in sweep.json: {', '.join(others)}")
 
 
-def _run_with_others(folder: Path) -> Iterator[Found]:
+def _run_with_others(folder: Path) -> Iterator[Place]:
     name = folder.resolve().name
     if has_figures(folder / "base"):
-        yield Found("base", folder / "base")
+        yield Place("base", folder / "base")
     if _is_run(folder):
-        yield Found(name, folder)
+        yield Place(name, folder)
     for other in sorted(folder.glob("of-*")):
         if has_figures(other):
-            yield Found(other.name[3:], other)
+            yield Place(other.name[3:], other)
 
 
-def _below(folder: Path, top: Path, depth: int) -> Iterator[Found]:
+def _below(folder: Path, top: Path, depth: int) -> Iterator[Place]:
     for path in sorted(folder.iterdir()):
         if path.is_dir() and not path.name.startswith("."):
             name = str(path.relative_to(top))
             if (path / "cells").is_dir():
                 yield from (replace(cell, name=f"{name}/{cell.name}") for cell in _cells(path))
             elif _is_run(path):
-                yield Found(name, path)
+                yield Place(name, path)
             elif depth > 1:
                 yield from _below(path, top, depth - 1)
 
@@ -162,12 +159,12 @@ def _is_run(folder: Path) -> bool:
     return has_figures(folder) or (folder / RECORD).is_file()
 
 
-def _named(found: Sequence[tuple[Path, Sequence[Found]]]) -> list[Found]:
+def _named(found: Sequence[tuple[Path, Sequence[Place]]]) -> list[Place]:
     """Return all runs, with their folder's name before their own where another folder has a configuration of one's name.
 
     Runs of one configuration are taken for its seeds, and those of two folders are not.
     """
-    configurations = [{_configuration(run)[0] for run in runs if run.left_out is None} for _, runs in found]
+    configurations = [{configuration_of(run.name) for run in runs if run.left_out is None} for _, runs in found]
     times = Counter(name for own in configurations for name in own)
     own = []
     for (folder, runs), names in zip(found, configurations, strict=True):
@@ -193,23 +190,30 @@ def _missing(folder: Path) -> str | None:
     return "trained, but not evaluated" if trained else "the training is not finished"
 
 
-def _run_data(run: Found) -> RunData:
+def read_run(run: Place) -> RunData:
+    """Return all that a report tells of an evaluated run.
+
+    Raises:
+        SteerClearError: a file of it is broken.
+    """
+    with _whole(run.folder):
+        return _read_run(run)
+
+
+def _read_run(run: Place) -> RunData:
     folder = RunFolder(run.folder)
     record, whole = folder.record(), is_evaluated(run.folder)
     scores = read_scores(run.folder) if whole else score([])
-    trained = "train" in record.get("stages", {})
-    figures = finished_run(visible(run.name), run.folder, scores)
-    for told in (extra_columns, quality_rows, opinion_rows, attack_rows):
-        told([figures])  # figures of another form are found here, where their folder is known
-    configuration, seed = _configuration(run)
+    trained = record.get("stages", {}).get("train")
     labels = {visible(axis): visible(value) for axis, value in run.labels.items() if axis != SEED_AXIS}
-    objective = objective_of(folder) if trained else None
-    return RunData(
-        figures=figures,
-        configuration=visible(configuration),
-        seed=seed,
+    objective = None if trained is None else objective_of(folder)
+    data = RunData(
+        name=visible(run.name),
+        scores=scores,
+        attacks=read_attacks(run.folder),
+        **_of_training(trained or {}),
         labels=labels or ({"objective": visible(objective)} if objective else {}),
-        points=points_of(folder) if trained else (),
+        points=() if trained is None else points_of(folder),
         end=folder.step(),
         picked=_picked(run.folder),
         log=[entry for _, entry in _log(run.folder)],
@@ -218,12 +222,16 @@ def _run_data(run: Found) -> RunData:
         heldout=_heldout(run.folder),
         settings={visible(name): visible(value) for name, value in settings_of(folder).items()},
     )
+    quality_table([data])  # figures of another form are found here, where their folder is known
+    return data
 
 
-def _configuration(run: Found) -> tuple[str, int | None]:
-    """Return a run's name without its seed, and the seed."""
-    configuration, is_seeded, seed = run.name.rpartition(SEED)
-    return (configuration, int(seed)) if is_seeded and seed.isdecimal() else (run.name, None)
+def _of_training(trained: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "benign_loss": trained.get("heldout_benign_loss"),
+        "unsafe_rows": trained.get("rows", {}).get("unsafe"),
+        "seconds": trained.get("seconds"),
+    }
 
 
 def _picked(folder: Path) -> int | None:

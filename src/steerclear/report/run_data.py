@@ -6,25 +6,32 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from steerclear.attacks.figures import AttackFigures
 from steerclear.errors import ConfigError, did_you_mean
 from steerclear.evaluation.curve import Checkpoint
 from steerclear.evaluation.scores import Scores
 from steerclear.records import Generation, Verdict
-from steerclear.report.comparison import RunScores
+
+SEED = "/seed-"
+"""Between the name of a configuration and the seed of its run."""
 
 Answers = Sequence[tuple[Generation, Verdict]]
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunData:
-    """One finished run."""
+    """An evaluated run: its scores, and what else is known of it."""
 
-    figures: RunScores
-    """Its name, scores and figures of the training."""
-    configuration: str
-    """The run's name without its seed: runs of one configuration are taken together over their seeds."""
-    seed: int | None = None
-    """None: it was not made under several seeds."""
+    name: str
+    scores: Scores
+    attacks: Mapping[str, AttackFigures] = field(default_factory=dict)
+    """Attack -> its figures. Empty: none was tried."""
+    benign_loss: float | None = None
+    """Loss on held-out benign rows, in nats a token."""
+    unsafe_rows: int | None = None
+    """Number of unsafe rows in training."""
+    seconds: float | None = None
+    """Wall time of training."""
     labels: Mapping[str, str] = field(default_factory=dict)
     """Axis -> value, without the seed: what tells the run from the others of its sweep, or at least its objective."""
     points: Sequence[Checkpoint] = ()
@@ -44,19 +51,29 @@ class RunData:
     """Dotted name -> value: settings, data, versions, as text without folder names."""
 
     @property
-    def name(self) -> str:
-        """Return the run's name."""
-        return self.figures.name
+    def configuration(self) -> str:
+        """The run's name without its seed: runs of one configuration are taken together over their seeds."""
+        return configuration_of(self.name)
 
     @property
-    def scores(self) -> Scores:
-        """Return its scores."""
-        return self.figures.scores
+    def seed(self) -> int | None:
+        """The seed at the end of the run's name. None: it was not made under several seeds."""
+        return None if self.configuration == self.name else int(self.name.rpartition(SEED)[2])
 
     @property
     def verdicts(self) -> list[Verdict]:
-        """Return what the judges said of its answers."""
+        """What the judges said of its answers."""
         return [verdict for _, verdict in self.answers]
+
+
+def configuration_of(name: str) -> str:
+    """Return a run's name without its seed.
+
+    >>> configuration_of("sft/seed-3"), configuration_of("sft")
+    ('sft', 'sft')
+    """
+    configuration, is_seeded, seed = name.rpartition(SEED)
+    return configuration if is_seeded and seed.isdecimal() else name
 
 
 @dataclass(frozen=True)
@@ -74,7 +91,7 @@ def baseline_of(runs: Sequence[RunData], name: str | None) -> RunData:
         ConfigError: there is no such run.
     """
     if name is None:
-        return next((run for run in runs if run.figures.unsafe_rows == 0), runs[0])
+        return next((run for run in runs if run.unsafe_rows == 0), runs[0])
     names = [run.name for run in runs]
     if name not in names:
         raise ConfigError(f"baseline: got '{name}', allowed: {', '.join(names)}.{did_you_mean(name, names)}")

@@ -8,8 +8,8 @@ from typing import Any
 from jinja2 import Environment, FunctionLoader, StrictUndefined, Template
 from markupsafe import Markup
 
-from steerclear.report.markdown import markdown_cell
 from steerclear.sanitize import visible
+from steerclear.table import markdown_text
 
 
 def page_template(name: str) -> Template:
@@ -43,7 +43,7 @@ def _finalize(value: Any) -> Any:
 
 
 def _markdown(value: Any) -> Any:
-    return markdown_cell(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+    return markdown_text(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def _percent(rate: float) -> str:

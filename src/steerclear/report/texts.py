@@ -1,78 +1,76 @@
-"""The report as Markdown and as LaTeX."""
+"""The report as Markdown and as LaTeX, and runs side by side as Markdown."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from steerclear.report.attacks import ABOUT, attack_rows, attacks_markdown
+from steerclear.report.attacks import attacks_markdown, attacks_table
 from steerclear.report.beside import beside_latex, beside_markdown
-from steerclear.report.comparison import (
-    COLUMNS,
-    RunScores,
-    comparison_markdown,
-    headline_rates,
-    rate_text,
-    unscored,
-    warnings_on,
-)
-from steerclear.report.deltas import degeneracy_rows, delta_rows
-from steerclear.report.differences import differences_markdown
-from steerclear.report.efficiency import benchmark_rows
+from steerclear.report.comparison import comparison_markdown, extra_columns, headline_table, notes_on
+from steerclear.report.deltas import deltas_table
+from steerclear.report.efficiency import benchmarks_table
 from steerclear.report.findings import Findings
-from steerclear.report.latex import PREAMBLE, latex_table, latex_text
-from steerclear.report.markdown import markdown_cell, rows_markdown
-from steerclear.report.opinions import opinions_markdown
-from steerclear.report.over_seeds import seeds_markdown
-from steerclear.report.quality import quality_markdown
-from steerclear.report.settings import settings_of
+from steerclear.report.settings import differing_table
+from steerclear.report.tables import degeneracy_table, differences_table, opinions_table, quality_table, seeds_table
+from steerclear.table import LATEX_PREAMBLE, Table, markdown_text
 
 
 def report_markdown(findings: Findings) -> str:
     """Return the report without its charts and answers."""
-    runs, figures, settings = findings.runs, findings.figures, settings_of(findings.runs)
-    support = "".join(f"- {markdown_cell(line)}\n" for line in findings.headline.support)
-    waiting = [["run", "why there are no figures"], *([run.name, run.reason] for run in findings.unfinished)]
+    runs = findings.runs
+    support = "".join(f"- {markdown_text(line)}\n" for line in findings.headline.support)
+    left_out = Table(
+        ["run", "why there are no figures"],
+        [[run.name, run.reason] for run in findings.unfinished],
+        names=None,
+        about="Left out:",
+    )
     parts = [
-        f"# {markdown_cell(findings.title)}\n\n{markdown_cell(findings.headline.sentence)}\n\n{support}\n",
-        comparison_markdown(figures),
-        *(f"\n{markdown_cell(warning)}\n" for warning in findings.warnings),
-        rows_markdown(waiting, names=2, about="Left out:") if findings.unfinished else "",
-        seeds_markdown(findings.over_seeds),
-        rows_markdown(benchmark_rows(findings.configurations), about="Harmful answers by benchmark:"),
-        differences_markdown(findings.differences),
-        quality_markdown(figures),
-        rows_markdown(delta_rows(findings.deltas), about=f"Against {markdown_cell(findings.baseline.name)}:"),
-        rows_markdown(degeneracy_rows(runs), about="Why answers are degenerate:"),
-        opinions_markdown(figures),
-        attacks_markdown(figures, findings.baseline.figures),
-        *(beside_markdown(table) for table in findings.beside),
-        rows_markdown(settings.differing, names=None, about="What differs between the runs:"),
+        f"# {markdown_text(findings.title)}\n\n{markdown_text(findings.headline.sentence)}\n\n{support}\n",
+        comparison_markdown(runs),
+        _paragraphs(findings.warnings),
+        left_out.markdown(),
+        seeds_table(findings.over_seeds).markdown(),
+        benchmarks_table(findings.configurations).markdown(),
+        differences_table(findings.differences).markdown(),
+        quality_table(runs).markdown(),
+        deltas_table(findings.deltas, findings.baseline.name).markdown(),
+        degeneracy_table(runs).markdown(),
+        opinions_table(runs).markdown(),
+        attacks_markdown(runs, findings.baseline),
+        *map(beside_markdown, findings.beside),
+        differing_table(runs).markdown(),
     ]
     return "".join(parts)
 
 
+def side_by_side_markdown(findings: Findings) -> str:
+    """Return the runs' tables alone, without a word on which is best."""
+    runs = findings.runs
+    parts = [
+        comparison_markdown(runs),
+        _paragraphs(findings.warnings),
+        seeds_table(findings.over_seeds).markdown(),
+        attacks_markdown(runs),
+        quality_table(runs).markdown(),
+        opinions_table(runs).markdown(),
+        differences_table(findings.differences).markdown(),
+    ]
+    return "".join(parts)
+
+
+def _paragraphs(lines: Sequence[str]) -> str:
+    return "".join(f"\n{markdown_text(line)}\n" for line in lines)
+
+
 def report_latex(findings: Findings) -> str:
-    """Return the tables for a paper: the headline, harmful answers by benchmark, published figures beside ours."""
-    parts = [_headline_latex(findings.figures, findings.warnings)]
-    if benchmarks := benchmark_rows(findings.configurations):
-        caption = "Harmful answers by benchmark, with 95% intervals, and the judge's raw flags."
-        parts.append(_rows_latex(benchmarks, caption))
-    if attacks := attack_rows(findings.figures):
-        caption = "Success of attacks (ASR) with 95% intervals. " + ABOUT
-        parts.append(_rows_latex(attacks, caption))
-    parts += [beside_latex(table) for table in findings.beside]
-    return PREAMBLE + "\n" + "\n".join(parts)
-
-
-def _headline_latex(runs: Sequence[RunScores], warnings: Sequence[str]) -> str:
-    rows = [["run", *(column.heading for column in COLUMNS), "unscored"]]
-    for run in runs:
-        rows.append([run.name, *map(rate_text, headline_rates(run.scores)), unscored(run)])
-    judges = ", ".join(sorted({judge for run in runs for judge in run.scores.judges}))
-    about = f"Rates with 95% Wilson intervals, judged by {judges}."
-    return _rows_latex(rows, " ".join([about, *warnings_on(runs), *warnings]))
-
-
-def _rows_latex(rows: Sequence[Sequence[str]], caption: str) -> str:
-    headings, *lines = rows
-    return latex_table(" & ".join(map(latex_text, headings)), lines, "l" + "r" * (len(headings) - 1), caption)
+    """Return the tables for a paper: the headline, harmful answers by benchmark, attacks, published figures beside ours."""
+    runs = findings.runs
+    headline = headline_table(runs).without(*extra_columns(runs))
+    parts = [headline.latex(" ".join(["Rates.", *notes_on(runs), *findings.warnings]))]
+    if benchmarks := benchmarks_table(findings.configurations):
+        parts.append(benchmarks.latex("Harmful answers by benchmark, with 95% intervals, and the judge's raw flags."))
+    if attacks := attacks_table(runs):
+        parts.append(attacks.latex(f"Success of attacks (ASR) with 95% intervals. {attacks.about}"))
+    parts += map(beside_latex, findings.beside)
+    return LATEX_PREAMBLE + "\n" + "\n".join(parts)

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 from steerclear.evaluation.curve import PickLimits
 from steerclear.evaluation.differences import Difference, overall_differences
-from steerclear.evaluation.scores import cell_text
 from steerclear.report.deltas import Delta
 from steerclear.report.efficiency import efficiency
 from steerclear.report.run_data import RunData, baseline_first, by_configuration
@@ -118,7 +117,7 @@ def _with_rates(run: RunData) -> str:
 
 
 def _text(rate: Rate) -> str:
-    return cell_text(rate).rpartition(" = ")[2]
+    return str(rate).rpartition(" = ")[2]
 
 
 def _p(p: float) -> str:

@@ -30,6 +30,20 @@ class Rate:
         lower, upper = wilson(k, n)
         return cls(k=k, n=n, rate=k / n, lower=lower, upper=upper)
 
+    def __str__(self) -> str:
+        """Return the rate with its interval; nothing seen has its upper bound, and all its lower one.
+
+        >>> str(Rate.of(0, 518))
+        '0/518 = 0.0% (<= 0.7%)'
+        """
+        if self.rate is None or self.lower is None or self.upper is None:
+            return f"{self.k}/{self.n}"
+        low, high = 100 * self.lower, 100 * self.upper
+        interval = (
+            f"<= {high:.1f}%" if self.k == 0 else f">= {low:.1f}%" if self.k == self.n else f"{low:.1f}-{high:.1f}%"
+        )
+        return f"{self.k}/{self.n} = {100 * self.rate:.1f}% ({interval})"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Mean:

@@ -1,4 +1,4 @@
-"""The data card of a harvest, from its manifest; no text of a prompt or an answer is in it."""
+"""Cards of the rows that a harvest or a contrast made, from their manifests; no text of a prompt or an answer is in them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from steerclear.report.markdown import markdown_cell, markdown_table
+from steerclear.table import Table
 
 NOTES = """\
 **The unsafe rows are harmful on purpose**: examples of what a model must not say, to be trained away from (`label: false`).
@@ -44,7 +44,7 @@ def harvest_card(manifest: Mapping[str, Any]) -> str:
 
 def _funnel_table(manifest: Mapping[str, Any]) -> str:
     prompts, answers, selection = manifest["prompts"], manifest["answers"], manifest["selection"]
-    lines = [
+    rows = [
         ("rows of the sources", prompts["read"]),
         ("prompts that can be used", prompts["kept"]),
         ("of them evaluation prompts, left out", sum(prompts["evaluation"].values())),
@@ -52,36 +52,32 @@ def _funnel_table(manifest: Mapping[str, Any]) -> str:
         ("answers", answers["all"]),
         *((f"answers: {name}", count) for name, count in answers["outcomes"].items()),
         *((f"no unsafe row: {reason}", count) for reason, count in selection["left_out"].items()),
-        ("**unsafe rows**", manifest["rows"]["unsafe"]),
+        ("unsafe rows", manifest["rows"]["unsafe"]),
         ("of them confirmed by a person", selection["confirmed"]),
-        ("**self-safe rows**", manifest["rows"]["self_safe"]),
+        ("self-safe rows", manifest["rows"]["self_safe"]),
     ]
-    return markdown_table([("stage", "number"), ("---", "---:"), *((name, f"{count:,}") for name, count in lines)])
+    bold = [place for place, (name, _) in enumerate(rows) if name in ("unsafe rows", "self-safe rows")]
+    return Table(["stage", "number"], [(name, f"{count:,}") for name, count in rows], bold=bold).markdown()
 
 
 def _sources(manifest: Mapping[str, Any]) -> str:
     rows = [
-        (
-            markdown_cell(source["name"]),
-            str(source["counts"]["kept"]),
-            markdown_cell(licence or "not stated"),
-            source["sha256"][:12],
-        )
+        (source["name"], source["counts"]["kept"], licence or "not stated", source["sha256"][:12])
         for source, licence in zip(manifest["sources"], manifest["licences"], strict=True)
     ]
     note = (
         "\nThe prompts keep their sources' licences; the answers stand under the licence of the model that gave them and of the "
         "data it was trained on.\n"
     )
-    return markdown_table([("source", "prompts", "licence", "SHA-256"), ("---", "---:", "---", "---"), *rows]) + note
+    return Table(["source", "prompts", "licence", "SHA-256"], rows).markdown() + note
 
 
 def _judges(judges: Mapping[str, Any], answers: int) -> str:
     rows = [
-        (markdown_cell(name), f"{count} ({_percent(count, answers)})", str(judges["unscored"][name]))
+        (name, f"{count} ({_percent(count, answers)})", judges["unscored"][name])
         for name, count in judges["flagged"].items()
     ]
-    table = markdown_table([("judge", "flagged", "unscored"), ("---", "---:", "---:"), *rows])
+    table = Table(["judge", "flagged", "unscored"], rows).markdown()
     pairs = [
         f"- {pair['first']} and {pair['second']} agree on {_share(pair['agreement'])} of {pair['n']} answers; Cohen's kappa "
         f"{_number(pair['kappa'])} ({_number(pair['lower'])} to {_number(pair['upper'])})."
@@ -95,12 +91,8 @@ def _judges(judges: Mapping[str, Any], answers: int) -> str:
 def _categories(categories: Mapping[str, Mapping[str, int]]) -> str:
     if set(categories) == {""}:
         return ""
-    rows = [
-        (markdown_cell(name) or "(none)", str(counts["prompts"]), str(counts["unsafe_rows"]))
-        for name, counts in categories.items()
-    ]
-    table = markdown_table([("category", "prompts", "unsafe rows"), ("---", "---:", "---:"), *rows])
-    return "## Categories\n\n" + table
+    rows = [(name or "(none)", counts["prompts"], counts["unsafe_rows"]) for name, counts in categories.items()]
+    return "## Categories\n\n" + Table(["category", "prompts", "unsafe rows"], rows).markdown()
 
 
 def _facts(manifest: Mapping[str, Any]) -> str:
@@ -128,3 +120,32 @@ def _share(value: float | None) -> str:
 
 def _number(value: float | None) -> str:
     return "-" if value is None else f"{value:.2f}"
+
+
+def contrast_card(manifest: Mapping[str, Any], words: list[str]) -> str:
+    """Return the card as Markdown, from the manifest that `steerclear.harvest.contrast` writes and the toxic words."""
+    counts, made = manifest["counts"], manifest["made_by"]
+    languages = {name or "not sure": count for name, count in manifest["languages"].items()}
+    return f"""\
+# Contrastive rows
+
+Benign rows (label true): harmless prompts that contain words of toxic prompts, with answers judged to be harmless.
+Paper: section 4.3.6, after Cui et al. 2024 (OR-Bench). There such rows made models less safe; measure it.
+
+{_counts("stage", counts)}
+{_counts("left out", manifest["left_out"])}
+{_counts("language of the rows", languages)}
+- Writer of the prompts: {made["writer"]}
+- Answers: {made["answers"]}
+- Harm judge: {", ".join(made["judges"])}
+- Refusals: {", ".join(made["refusal_judges"])}
+- Rows: SHA-256 {manifest["sha256"]}
+- Licence of the toxic prompts: {"; ".join(manifest["licences"])}; of the rows also that of the benign rows' source and of
+  the models that wrote and answered.
+
+Words, the most toxic first: {", ".join(words)}.
+"""
+
+
+def _counts(heading: str, counts: Mapping[str, int]) -> str:
+    return Table([heading, "n"], list(counts.items()) or [("nothing", 0)]).markdown()
