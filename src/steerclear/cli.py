@@ -223,9 +223,9 @@ def sweep(
 ) -> None:
     """Train and evaluate a grid of recipes, cells side by side; or do what is missing of it."""
     _quiet_start()
-    from steerclear.experiments.cell_processes import RayOptions
     from steerclear.experiments.cells import load_sweep
     from steerclear.experiments.sweep import sweep
+    from steerclear.store.executor import RayOptions
 
     recipe = load_sweep(context.args)
     if dry_run:
@@ -324,7 +324,7 @@ def tune(
     if dry_run:
         plan(recipe, log, count=workers)
         return
-    tuned = tune(recipe, log, argv=sys.argv[1:], count=workers)
+    tuned = tune(recipe, log, count=workers)
     if tuned is None:
         return
     _print(tune_table(recipe, tuned.outcomes))
@@ -418,7 +418,7 @@ def harvest(
         plan(recipe, log)
         return
     part = None if shard is None else parse_shard(shard)
-    rows = harvest(recipe, log, argv=sys.argv[1:], count=workers, shard=part)
+    rows = harvest(recipe, log, count=workers, shard=part)
     if rows is not None:
         log(f"harvested: {rows}")
 

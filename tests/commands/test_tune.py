@@ -31,7 +31,7 @@ from steerclear.experiments.tune_report import best_yaml, outcome_line, tune_mar
 from steerclear.experiments.tune_study import TRIES, open_study
 from steerclear.recipe.tune import TuneRecipe
 from steerclear.stats.rates import Rate
-from steerclear.store.workers import WORKER
+from steerclear.store.executor import WORKER
 from steerclear.training import train as train_command
 from steerclear.training.train import last_complete_checkpoint
 

@@ -13,13 +13,13 @@ from pathlib import Path
 import pytest
 import torch
 
-import steerclear.store.workers as module
+import steerclear.store.executor as module
 from steerclear.errors import ConfigError, StorageError
-from steerclear.store.workers import WORKER, worker_number, workers
+from steerclear.store.executor import WORKER, worker_number, workers
 
 LINGER = """
 import os, sys, time
-from steerclear.store.workers import end_with_parent, worker_number
+from steerclear.store.executor import end_with_parent, worker_number
 end_with_parent()
 share = map(os.environ.get, ("OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES"))
 print(os.getpid(), worker_number(), *share, *sys.argv[1:], flush=True)
@@ -130,7 +130,10 @@ def test_what_cannot_start_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="workers: got 0, allowed: 1 or more"), workers([], 0, tmp_path, print):
         pass
     (tmp_path / "file").touch()
-    with pytest.raises(StorageError, match="worker 1 cannot be started"), workers([], 2, tmp_path / "file", print):
+    with (
+        pytest.raises(StorageError, match=r"worker-1\.log: a process cannot be started"),
+        workers([], 2, tmp_path / "file", print),
+    ):
         pass
 
 
@@ -138,7 +141,7 @@ def test_a_killed_parent_leaves_no_worker_behind(tmp_path: Path) -> None:
     parent = f"""
 import sys, time
 from pathlib import Path
-import steerclear.store.workers as module
+import steerclear.store.executor as module
 module._START = {LINGER!r}
 with module.workers([], 3, Path(sys.argv[1]), print):
     time.sleep(60)

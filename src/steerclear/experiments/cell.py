@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import glob
 import json
-import re
 import subprocess
 import sys
 import time
@@ -17,13 +16,13 @@ from pathlib import Path
 
 from steerclear.attacks.attack import attack_fingerprints
 from steerclear.data.prepare import prepare_data
-from steerclear.errors import ConfigError, Log, SteerClearError, TrainingError
-from steerclear.experiments.cell_status import DONE, FAILED, MEMORY_ADVICE, STAGES, Status, write_status
+from steerclear.errors import ConfigError, Log, TrainingError
+from steerclear.experiments.cell_status import DONE, FAILED, STAGES, Status, explain, write_status
 from steerclear.experiments.cells import Cell, is_trained, open_cell
 from steerclear.experiments.run import Run
 from steerclear.records import sha256_of, write_json, write_text
+from steerclear.store.executor import end_with_parent
 from steerclear.store.runs import RunFolder
-from steerclear.store.workers import end_with_parent
 from steerclear.training.ranks import ECHO, part_ways
 
 ASKED = "asked.json"
@@ -31,8 +30,6 @@ ASKED = "asked.json"
 
 LAUNCH_ERROR = "launch-error.txt"
 """Why a launched training failed, written by the process that did."""
-
-_MEMORY = re.compile(r"out of memory|can't allocate memory|cannot allocate memory|DefaultCPUAllocator", re.IGNORECASE)
 
 
 def run_cell(folder: Path, log: Log) -> bool:
@@ -47,16 +44,6 @@ def run_cell(folder: Path, log: Log) -> bool:
         return False
     progress.end()
     return True
-
-
-def explain(error: Exception) -> str:
-    """Return why a cell failed, for a table: what happened, and what to do where that is known."""
-    if isinstance(error, SteerClearError):
-        return str(error)
-    text = f"{type(error).__name__}: {error}".strip().splitlines()[0]
-    if isinstance(error, MemoryError) or _MEMORY.search(str(error)):
-        return f"out of memory ({text}). {MEMORY_ADVICE}"
-    return text
 
 
 def _work(cell: Cell, progress: _Progress, log: Log) -> None:
@@ -187,10 +174,9 @@ def work_on(folder: Path, only: str | None, log: Log) -> bool:
     Args:
         only: ``train`` in a process that was launched for the training.
     """
-    # Whoever started this process holds the other end of its standard input for as long as it lives.
-    end_with_parent()
     if only is None:
         return run_cell(folder, log)
+    end_with_parent()  # which is the launcher
     try:
         train_cell(open_cell(folder), log)
     except Exception as error:  # told to the cell's own process, which cannot see it

@@ -1,11 +1,14 @@
-"""How far a cell of a sweep is: a small file that its process writes, and that the sweep reads."""
+"""How far a cell of a sweep is: a small file that its process writes, and that the sweep reads; and why it failed, in words."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field
+import re
+import signal
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
+from steerclear.errors import SteerClearError
 from steerclear.records import write_json
 
 STAGES = ("train", "attack", "generate", "judge", "score")
@@ -19,6 +22,9 @@ MEMORY_ADVICE = (
     "which trains the same; or set training.gradient_checkpointing."
 )
 """What a cell whose memory ran out can do."""
+
+
+_MEMORY = re.compile(r"out of memory|can't allocate memory|cannot allocate memory|DefaultCPUAllocator", re.IGNORECASE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,3 +54,27 @@ def read_status(folder: Path) -> Status:
 def write_status(folder: Path, status: Status) -> None:
     """Say how far a cell is."""
     write_json(folder / "status.json", asdict(status))
+
+
+def settle(folder: Path, exit_status: int) -> None:
+    """Tell in a cell's status how its process ended, where it could not tell that itself."""
+    status = read_status(folder)
+    if status.stage in (DONE, FAILED):
+        return
+    if exit_status == -signal.SIGKILL:
+        error = f"the process was killed, as the system does when memory runs out. {MEMORY_ADVICE}"
+    elif exit_status < 0:
+        error = f"the process ended by {signal.Signals(-exit_status).name}; cell.log has its last lines."
+    else:
+        error = f"the process ended with status {exit_status}; cell.log has its last lines."
+    write_status(folder, replace(status, stage=FAILED, failed_in=status.stage, error=error))
+
+
+def explain(error: Exception) -> str:
+    """Return why a cell failed, for a table: what happened, and what to do where that is known."""
+    if isinstance(error, SteerClearError):
+        return str(error)
+    text = f"{type(error).__name__}: {error}".strip().splitlines()[0]
+    if isinstance(error, MemoryError) or _MEMORY.search(str(error)):
+        return f"out of memory ({text}). {MEMORY_ADVICE}"
+    return text

@@ -10,7 +10,7 @@ from typing import Any
 
 from steerclear.config import build, dump_yaml, identity_tree, raise_all, to_tree
 from steerclear.errors import ConfigError, DataError, SteerClearError
-from steerclear.experiments.cell_status import DONE, Status, read_status
+from steerclear.experiments.cell_status import DONE, Status, read_status, settle
 from steerclear.experiments.run import Run
 from steerclear.recipe.sweep import KIND, CellPlan, LaunchOptions, SweepRecipe, plan_cells
 from steerclear.recipe.train import Recipe, check_kind, load_tree
@@ -18,6 +18,28 @@ from steerclear.records import sha256_of, sha256_of_file, write_json, write_text
 from steerclear.store.runs import RECORD, model_fingerprint
 from steerclear.training.defaults import NO_EFFECT_ON_RESULTS
 from steerclear.training.train import ALGORITHM, check_recipe
+
+
+@dataclass(frozen=True)
+class CellJob:
+    """A cell as a job of a process of its own: nothing that it does (memory that runs out, a crash) reaches another one."""
+
+    folder: Path
+    gpus: int
+
+    @property
+    def words(self) -> list[str]:
+        """Its command line."""
+        return ["cell", str(self.folder)]
+
+    @property
+    def log_file(self) -> Path:
+        """Gets what it prints."""
+        return self.folder / "cell.log"
+
+    def ended(self, status: int) -> None:
+        """Say in the cell's status how its process ended, where it could not say that itself."""
+        settle(self.folder, status)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +70,11 @@ class Cell:
     def is_done(self) -> bool:
         """Whether nothing is left to do."""
         return self.status().stage == DONE
+
+    @property
+    def job(self) -> CellJob:
+        """What a process of its own does for the cell."""
+        return CellJob(self.folder.resolve(), self.launch.processes)
 
     def write(self) -> None:
         """Make the folder with what the process that works on the cell needs to know."""

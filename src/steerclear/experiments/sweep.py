@@ -13,7 +13,6 @@ from rich.console import Console
 from rich.live import Live
 
 from steerclear.errors import ConfigError, Log, SteerClearError
-from steerclear.experiments.cell_processes import RayOptions, local_executor, ray_executor
 from steerclear.experiments.cell_status import FAILED, Status, write_status
 from steerclear.experiments.cells import Cell, cells_of
 from steerclear.experiments.sweep_progress import Progress
@@ -22,6 +21,7 @@ from steerclear.recipe.sweep import SweepRecipe, all_axes
 from steerclear.records import write_json
 from steerclear.report.read_runs import Place
 from steerclear.report.report import lay_side_by_side
+from steerclear.store.executor import RayOptions, local_executor, ray_executor
 from steerclear.store.locks import alone, has_locks
 
 REFRESH_S = 1.0
@@ -64,7 +64,7 @@ def sweep(recipe: SweepRecipe, log: Log, *, workers: int = 1, ray: RayOptions | 
         if pending:
             _fit_judges(pending, log)
             with local_executor(workers) if ray is None else ray_executor(ray) as executor:
-                _follow({executor.submit(cell): cell for cell in pending}, cells, log)
+                _follow({executor.submit(cell.job): cell for cell in pending}, cells, log)
         outcome = SweepOutcome(
             [cell for cell in cells if cell.is_done],
             {cell.name: str(cell.status().error) for cell in cells if cell.status().stage == FAILED},

@@ -25,8 +25,8 @@ from steerclear.generation.weights import load_tokenizer
 from steerclear.recipe.train import Recipe, check_kind, load_tree
 from steerclear.recipe.tune import KIND, TuneRecipe
 from steerclear.records import Prompt, write_text
+from steerclear.store.executor import worker_number, workers
 from steerclear.store.runs import RunFolder
-from steerclear.store.workers import worker_number, workers
 from steerclear.training.defaults import training_arguments
 from steerclear.training.ranks import launched_processes
 from steerclear.training.train import check_training, identity_of
@@ -65,12 +65,11 @@ def load_tune_recipe(arguments: Sequence[str]) -> TuneRecipe:
     return build(TuneRecipe, tree)
 
 
-def tune(recipe: TuneRecipe, log: Log, *, argv: Sequence[str] = (), count: int = 1) -> Tuned | None:
+def tune(recipe: TuneRecipe, log: Log, *, count: int = 1) -> Tuned | None:
     """Search as the recipe says, or continue.
 
     Args:
         log: gets one line about each trial.
-        argv: the command line that further processes on this host run.
         count: how many processes work on trials.
 
     Returns:
@@ -89,7 +88,9 @@ def tune(recipe: TuneRecipe, log: Log, *, argv: Sequence[str] = (), count: int =
     with open_study(recipe, folder) as study:
         news = _News(recipe, study, folder, log)
         study.retry()
-        with workers(argv, count, folder / "workers", log, counted_in=False) as others_at_work:
+        with workers(
+            ["tune", str(folder / "config.yaml")], count, folder / "workers", log, counted_in=False
+        ) as others_at_work:
             while others_at_work():
                 news.tell()
                 time.sleep(POLL_S)

@@ -10,7 +10,6 @@ import rich.table
 
 from steerclear.config import dump_yaml
 from steerclear.experiments.trials import COMPLETE, FAILED, PRUNED, Outcome, choose, excesses, is_within, lowest_loss
-from steerclear.experiments.tune_trial import trial_tree
 from steerclear.recipe.tune import TuneLimits, TuneRecipe, Values
 from steerclear.report.comparison import STATISTICS
 from steerclear.sanitize import shortened, visible
@@ -167,7 +166,7 @@ def best_yaml(recipe: TuneRecipe, best: Outcome, outcomes: Sequence[Outcome]) ->
         "95 % Wilson intervals. The best of many trials is a lucky one too: confirm it on other prompts and seeds.",
     ]
     head = "".join(f"# {_one_line(line)}\n" for line in lines)
-    return head + dump_yaml(trial_tree(recipe, best.values, Path(recipe.output) / "best"))
+    return head + dump_yaml(recipe.tree_of(best.values, Path(recipe.output) / "best"))
 
 
 def _one_line(text: str) -> str:

@@ -13,10 +13,10 @@ from typing import Any
 
 import torch
 
-from steerclear.config import Tree, build, override
+from steerclear.config import build
 from steerclear.errors import ConfigError, DataError, Log, StorageError
 from steerclear.evaluation.results import read_scores
-from steerclear.experiments.cell import explain
+from steerclear.experiments.cell_status import explain
 from steerclear.experiments.run import Run
 from steerclear.experiments.trials import PRUNED, Figures, Outcome, probe_value, surely_broken
 from steerclear.experiments.tune_study import TakenTrial
@@ -37,11 +37,6 @@ class PrunedError(Exception):
         self.figures, self.step, self.reported, self.reason = figures, step, reported, reason
 
 
-def trial_tree(recipe: TuneRecipe, values: Values, output: Path) -> Tree:
-    """Return the recipe of a trial's values as a tree, for `steerclear train`."""
-    return override(recipe.recipe, list(values.items())) | {"output": str(output)}
-
-
 def trial_recipe(recipe: TuneRecipe, values: Values, output: Path) -> Recipe:
     """Return the recipe of a trial's values.
 
@@ -49,7 +44,7 @@ def trial_recipe(recipe: TuneRecipe, values: Values, output: Path) -> Recipe:
         ConfigError: it is wrong.
     """
     with of_the_recipe():
-        return build(Recipe, trial_tree(recipe, values, output))
+        return build(Recipe, recipe.tree_of(values, output))
 
 
 @contextmanager

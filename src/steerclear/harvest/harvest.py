@@ -46,25 +46,22 @@ from steerclear.records import (
 )
 from steerclear.report.data_cards import funnel, harvest_card
 from steerclear.review.decisions import Decision, decisions_file, read_decisions
+from steerclear.store.executor import worker_number, workers
 from steerclear.store.locks import alone, has_locks
 from steerclear.store.runs import RunFolder
-from steerclear.store.workers import worker_number, workers
 from steerclear.training.train import train
 
 ALGORITHM = 1
 """Raised when a change of this code changes what the same recipe makes."""
 
 
-def harvest(
-    recipe: HarvestRecipe, log: Log, *, argv: Sequence[str] = (), count: int = 1, shard: Shard | None = None
-) -> Path | None:
+def harvest(recipe: HarvestRecipe, log: Log, *, count: int = 1, shard: Shard | None = None) -> Path | None:
     """Harvest as the recipe says, or continue, and return the file of unsafe rows, ``unsafe.jsonl`` in the recipe's folder.
 
     Any number of processes may run this on one folder, on one host or several: one fine-tunes and judges, all answer.
 
     Args:
         log: gets one line about each stage.
-        argv: the command line that further processes on this host run.
         count: how many answer on this host, this one counted in.
         shard: answer this part of the prompts only.
 
@@ -93,7 +90,9 @@ def harvest(
         run.claim(_identity(recipe, asked), dump_yaml(to_tree(recipe)))
         write_jsonl(run.path / "prompts.jsonl", asked.prompts)
     log(f"answers: {recipe.harvest.samples * len(asked.prompts)} from {name_of(recipe.answering())} ...")
-    with workers(argv, count, run.path / "workers", log):
+    words = ["harvest", str(run.path / "config.yaml")]
+    words += [] if shard is None else ["--shard", f"{shard[0]}/{shard[1]}"]
+    with workers(words, count, run.path / "workers", log):
         answers = _answers(recipe, asked.prompts, run, shard, log)
     if answers is None:
         log(f"this shard is answered, others are not: {run.path / 'answers'}. The last one to finish judges.")

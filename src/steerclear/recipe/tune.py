@@ -5,9 +5,10 @@ from __future__ import annotations
 import itertools
 import math
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
-from steerclear.config import build
+from steerclear.config import Tree, build, override
 from steerclear.errors import ConfigError, one_of
 
 KIND = "tune"
@@ -207,6 +208,10 @@ class TuneRecipe:
             dict(zip(space, values, strict=True))
             for values in itertools.product(*(options.grid() for options in space.values()))
         ]
+
+    def tree_of(self, values: Values, output: Path) -> Tree:
+        """Return the recipe of a trial's values as a tree, for `steerclear train`."""
+        return override(self.recipe, list(values.items())) | {"output": str(output)}
 
     def corners(self) -> list[Values]:
         """Return values that show whether all of them can be trained: of a grid all, else each setting's ends, one at a time."""
