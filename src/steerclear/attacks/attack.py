@@ -23,7 +23,6 @@ from steerclear.errors import ConfigError, DataError, Log
 from steerclear.evaluation.results import ATTACKS
 from steerclear.evaluation.targets import EvalTarget
 from steerclear.generation.chat import chat_model_identity, open_chat_model
-from steerclear.generation.decoding import encode
 from steerclear.generation.model import Model
 from steerclear.generation.options import GenerationOptions
 from steerclear.judges.opening import Judges
@@ -187,6 +186,8 @@ def _reader(options: AttacksOptions, model: Model, template: str) -> Reader:
     if context is None:
         return Reader(template, tokenizer)
     spare = context - _given(options.generation).max_new_tokens
+
+    from steerclear.generation.decoding import encode
 
     def room(rendered: Rendered) -> int:
         return int(spare - len(encode(tokenizer, rendered, "of a many-shot attack")))

@@ -19,11 +19,8 @@ from steerclear.errors import DataError, Log
 from steerclear.evaluation.targets import EvalTarget
 from steerclear.generation.answers import finished, generate
 from steerclear.generation.options import GenerationOptions, ModelOptions
-from steerclear.generation.weights import load_model
 from steerclear.records import Generation, Messages, Prompt, Row, sha256_of, write_jsonl
-from steerclear.training.merge import merge_adapter
 from steerclear.training.options import LoraOptions, TrainingSetup
-from steerclear.training.train import train
 
 KEPT = ("max_length", "use_cpu", "bf16", "gradient_checkpointing")
 """Arguments of the recipe's training that are the machine's rather than the attacker's."""
@@ -68,6 +65,9 @@ def answer_after_fine_tuning(
     Raises:
         SteerClearError: bad rows, or the training fails.
     """
+    from steerclear.generation.weights import load_model
+    from steerclear.training.train import train  # with trl and peft, which no other attack needs
+
     rows = attackers_rows(options)
     trained_on = {"of": target_id, "rows": sha256_of([asdict(row) for row in rows]), "how": asdict(options)}
     model_id = f"{target_id} fine-tuned {sha256_of(trained_on)[:12]}"
@@ -93,6 +93,8 @@ def _start(target: EvalTarget, folder: Path) -> str:
     if adapter is None:
         return base
     if not folder.is_dir():  # it appears whole or not at all
+        from steerclear.training.merge import merge_adapter
+
         merge_adapter(base, adapter, folder)
     return str(folder)
 

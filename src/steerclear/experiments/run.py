@@ -1,4 +1,7 @@
-"""One run, as a recipe says: trained, attacked, evaluated. Its folder holds all of it; what is finished is not done again."""
+"""One run, as a recipe says: trained, attacked, evaluated. Its folder holds all of it; what is finished is not done again.
+
+What trains is imported where it is used: trl and its like take a second, and an evaluation needs none of it.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from steerclear.attacks.attack import attack_fingerprints, attack_model, check_attacks
 from steerclear.attacks.behaviors import all_prompts
@@ -25,11 +28,10 @@ from steerclear.records import Prompt, write_text
 from steerclear.report.attacks import attacks_csv, attacks_markdown
 from steerclear.report.run_data import RunData
 from steerclear.store.runs import RunFolder
-from steerclear.training.defaults import training_arguments
-from steerclear.training.evaluation_callback import EvalStep
 from steerclear.training.ranks import launched_processes
-from steerclear.training.recovery import check_recovery, train_phases
-from steerclear.training.trackers import log_final_figures, trackers_in
+
+if TYPE_CHECKING:
+    from steerclear.training.evaluation_callback import EvalStep
 
 
 @dataclass(frozen=True)
@@ -105,6 +107,8 @@ class Run:
         Raises:
             ConfigError: as `steerclear.training.recovery.check_recovery`.
         """
+        from steerclear.training.recovery import check_recovery
+
         check_recovery(self.recipe.setup, self.recipe.evaluation.judge)
 
     def fingerprint(self) -> dict[str, Any]:
@@ -134,6 +138,8 @@ class Run:
         Raises:
             SteerClearError: as `steerclear.training.train.train`.
         """
+        from steerclear.training.recovery import train_phases
+
         evaluation = self.recipe.evaluation
         return train_phases(
             self.recipe.setup,
@@ -224,17 +230,29 @@ class Run:
             stage("attack")
             attack_model(self.attacks, target, model, judges[1], recipe.setup, self.log)
         scores = self.evaluate_model(model, judges[0], target.folder, stage)
-        folder = RunFolder(self.output)
-        is_tracked = target.folder == folder.path and trackers_in(recipe.training.get("report_to"))
-        if is_tracked and (step := folder.step()) is not None:
-            log_final_figures(training_arguments(recipe.setup), folder.path, step, headline(scores))
+        if target.folder == self.output:
+            self._track(scores)
         return scores
+
+    def _track(self, scores: Scores) -> None:
+        """Tell the trackers of the training, where there are any, how its final weights were scored."""
+        if not self.recipe.training.get("report_to"):
+            return
+        from steerclear.training.defaults import training_arguments
+        from steerclear.training.trackers import log_final_figures, trackers_in
+
+        run = RunFolder(self.output)
+        if trackers_in(self.recipe.training["report_to"]) and (step := run.step()) is not None:
+            log_final_figures(training_arguments(self.recipe.setup), run.path, step, headline(scores))
 
     def evaluate_model(self, model: Model, judges: Judges, folder: Path, stage: Stage = lambda _: None) -> Scores:
         """Evaluate an opened model into a folder; see `steerclear.evaluation.evaluate.evaluate_model`."""
         recipe = self.recipe
-        measures_perplexity = any(suite.metric == "perplexity" for suite in recipe.evaluation.suites)
-        max_length = training_arguments(recipe.setup).max_length if measures_perplexity else None
+        max_length = None
+        if any(suite.metric == "perplexity" for suite in recipe.evaluation.suites):
+            from steerclear.training.defaults import training_arguments
+
+            max_length = training_arguments(recipe.setup).max_length
         return evaluate_model(
             recipe.evaluation,
             model,

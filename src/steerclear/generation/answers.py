@@ -19,7 +19,6 @@ from rich.progress import (
 )
 
 from steerclear.errors import DataError
-from steerclear.generation.decoding import Decoder, batches, encode, refuse_most, too_long
 from steerclear.generation.options import GenerationOptions
 from steerclear.records import (
     FAILURE,
@@ -75,6 +74,14 @@ def generate(
         ModelError: the tokenizer has no chat template but a prompt has messages, or the GPU's memory is exhausted.
         StorageError: the file cannot be written.
     """
+    from steerclear.generation.decoding import (  # torch, for local models only
+        Decoder,
+        batches,
+        encode,
+        refuse_most,
+        too_long,
+    )
+
     encoded = {p.id: encode(tokenizer, text, p.id) for p, text in zip(prompts, rendered, strict=True)}
     left_out = too_long(encoded, options, getattr(model.config, "max_position_embeddings", None))
     if not allow_too_long:

@@ -11,7 +11,6 @@ from steerclear.endpoint import Endpoint, EndpointOptions
 from steerclear.generation.answers import generate
 from steerclear.generation.options import GenerationOptions, ModelOptions
 from steerclear.generation.served import generate_from_endpoint
-from steerclear.generation.weights import load_model
 from steerclear.records import Generation, Messages, Prompt
 from steerclear.store.runs import model_identity
 
@@ -72,6 +71,8 @@ class LocalModel:
     @cached_property
     def weights(self) -> tuple[Any, Any]:
         """Model and tokenizer."""
+        from steerclear.generation.weights import load_model  # torch, which a served model does not need
+
         return self._loaded or load_model(self._source.path, self._source.adapter, dtype=self._source.dtype)
 
     def answer(

@@ -13,8 +13,6 @@ from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
-from sklearn.feature_extraction.text import TfidfVectorizer
-from sklearn.metrics import roc_auc_score
 
 from steerclear.judges.word_order import CLAUSE, FUNCTION_WORDS, WORD, evidence
 
@@ -177,6 +175,8 @@ def _same_answers(prompts: Sequence[str], responses: Sequence[str], among: Seque
     if distinct < FEW_WORDS or not among:
         return set()
     enough, everywhere = max(FEW_WORDS, round(0.03 * len(prompts))), max(MANY_PROMPTS, ALL_SHARE * distinct)
+    from sklearn.feature_extraction.text import TfidfVectorizer  # a second, which one answer alone does not need
+
     vectorizer = TfidfVectorizer(token_pattern=r"\S+", ngram_range=(1, 2), sublinear_tf=True)
     table = vectorizer.fit_transform([responses[i] for i in among])
     same = set()
@@ -193,6 +193,9 @@ def _off_topic(prompts: Sequence[str], responses: Sequence[str], least: int = 20
     distinct = len(set(prompts))
     if distinct < least:
         return False
+    from sklearn.feature_extraction.text import TfidfVectorizer
+    from sklearn.metrics import roc_auc_score
+
     vectorizer = TfidfVectorizer(analyzer="char_wb", ngram_range=(4, 5), sublinear_tf=True)
     asked = vectorizer.fit_transform(prompts)
     if not asked.nnz:

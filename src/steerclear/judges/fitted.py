@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import numpy as np
-import skops.io
 from sklearn.feature_extraction.text import TfidfVectorizer
 
 from steerclear.errors import DataError, ModelError, StorageError
@@ -65,6 +64,8 @@ class FittedModel:
         Raises:
             StorageError: the file cannot be written.
         """
+        import skops.io  # it imports all of scikit-learn, and torch with it
+
         state = {
             "format": self.FORMAT,
             "terms": {name: json.dumps(bag.get_feature_names_out().tolist()) for name, bag in self.bags.items()},
@@ -92,6 +93,8 @@ class FittedModel:
         Raises:
             ModelError: the file is missing, damaged, of another format, or holds types that no judge needs.
         """
+        import skops.io
+
         advice = f"Fit it again with `{cls.COMMAND}`, or copy the file again."
         try:
             untrusted = sorted(set(skops.io.get_untrusted_types(file=path)) - set(TRUSTED_TYPES))
