@@ -9,14 +9,16 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from peft import PeftModel, get_peft_model_state_dict, load_peft_weights
 from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from steerclear.errors import ModelError, one_of
+
+if TYPE_CHECKING:
+    from peft import PeftModel
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json")
@@ -109,6 +111,12 @@ def attach_adapter(model: PreTrainedModel, adapter: str) -> PeftModel:
     Raises:
         ModelError: the adapter's folder or files are missing, or it was trained on a model of another shape.
     """
+    from peft import (  # a second, which a model alone does not need
+        PeftModel,
+        get_peft_model_state_dict,
+        load_peft_weights,
+    )
+
     folder = _local_folder(adapter, "adapter")
     if folder is not None:
         for name in ("adapter_config.json", "adapter_model.safetensors"):
