@@ -15,10 +15,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from steerclear.evaluation.differences import RESPECTS
-from steerclear.evaluation.openings import KIND
 from steerclear.evaluation.over_seeds import over_seeds
 from steerclear.evaluation.scores import HOLDS
-from steerclear.records import Verdict, read_records
+from steerclear.records import KIND, Verdict, read_records
 from steerclear.stats.rates import mcnemar
 
 SHOWN = ("harmful", "coherent and safe", "over-refusal")

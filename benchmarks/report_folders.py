@@ -16,10 +16,20 @@ from pathlib import Path
 from typing import Any
 
 from steerclear.evaluation.figures import ChoiceAccuracy, Perplexity, Quality
-from steerclear.evaluation.openings import KIND, PREFILLED
 from steerclear.evaluation.scores import SecondOpinion, score
-from steerclear.evaluation.suites import GROUP
-from steerclear.records import PREFILL, Generation, Verdict, sha256_of, to_dict, write_json, write_jsonl, write_text
+from steerclear.records import (
+    GROUP,
+    KIND,
+    PREFILL,
+    PREFILLED,
+    Generation,
+    Verdict,
+    sha256_of,
+    to_dict,
+    write_json,
+    write_jsonl,
+    write_text,
+)
 from steerclear.stats.agreement import agreement
 from steerclear.stats.judge_error import JudgeErrors
 from steerclear.stats.rates import Rate

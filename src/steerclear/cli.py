@@ -354,7 +354,7 @@ def curve(
     from steerclear.evaluation.curve import PickLimits
     from steerclear.experiments.curve import curve
     from steerclear.recipe.train import load_recipe
-    from steerclear.report.curve import curve_markdown
+    from steerclear.report.tables import curve_markdown
 
     recipe = load_recipe(context.args)
     limits = PickLimits(over_refusal=max_over_refusal, degenerate=max_degenerate)

@@ -11,8 +11,7 @@ from steerclear.attacks.behaviors import Behavior
 from steerclear.attacks.cards import AttackCard, load_attack
 from steerclear.attacks.tags import ASKED, SHOTS
 from steerclear.errors import ConfigError, DataError
-from steerclear.evaluation.openings import KIND, PREFILLED
-from steerclear.records import PREFILL, Prompt, Row
+from steerclear.records import KIND, PREFILL, PREFILLED, Prompt, Row
 
 PLAIN = Reader("plain")
 CHAT = Reader("chat")

@@ -11,8 +11,7 @@ from scipy.stats import binomtest
 from steerclear.attacks.figures import AttackFigures, HarmfulFrom, PairFigures, attack_differences, attack_figures
 from steerclear.attacks.tags import GOAL
 from steerclear.errors import DataError
-from steerclear.evaluation.suites import GROUP
-from steerclear.records import Verdict
+from steerclear.records import GROUP, Verdict
 
 
 def verdict(name: str, outcome: str, score: float | None = 0.5, **tags: str) -> Verdict:

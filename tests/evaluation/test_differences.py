@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from steerclear.evaluation.differences import ALL, differences, overall_differences
 from steerclear.records import Verdict
-from steerclear.report.differences import differences_csv, differences_markdown
+from steerclear.report.tables import differences_csv, differences_table
 from steerclear.stats.rates import holm
 
 
@@ -87,10 +87,10 @@ def test_holm_is_between_the_p_value_and_bonferroni_and_keeps_the_order(p: list[
 
 def test_one_prompt_has_no_difference_and_one_run_no_table() -> None:
     assert differences({"sft": verdicts("h")}) == []
-    assert differences_markdown([]) == ""
+    assert differences_table([]).markdown() == ""
     alone = differences({"sft": verdicts("h"), "emd": verdicts("s")})
     assert alone[0].difference is None
-    assert "| – |" in differences_markdown(alone)
+    assert "| – |" in differences_table(alone).markdown()
 
 
 def test_tables_hold_every_test_and_no_markup_of_a_name() -> None:
@@ -99,8 +99,8 @@ def test_tables_hold_every_test_and_no_markup_of_a_name() -> None:
     assert [(row["metric"], row["only_baseline"]) for row in rows] == [
         ("harmful", "2"), ("coherent and safe", "0"), ("degenerate", "0"),
     ]  # fmt: skip
-    assert r"a\|b" in differences_markdown(found)
-    assert "-66.7 %" in differences_markdown(found)
+    assert r"a\|b" in differences_table(found).markdown()
+    assert "-66.7 %" in differences_table(found).markdown()
 
 
 def test_non_english_answers_are_in_the_table_if_runs_differ_in_them() -> None:
@@ -112,5 +112,5 @@ def test_non_english_answers_are_in_the_table_if_runs_differ_in_them() -> None:
     assert (found.n, found.only_run, found.only_baseline) == (3, 2, 0)
     for run, shown in ((drifted, True), (english, False)):
         tests = differences({"sft": english, "emd": run})
-        assert ("non-English" in differences_markdown(tests)) is shown
+        assert ("non-English" in differences_table(tests).markdown()) is shown
         assert "non-English" in differences_csv(tests)

@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from quality_figures import accuracy, perplexity, win_rate
-from steerclear.evaluation.headline import headline
-from steerclear.evaluation.scores import score
+from steerclear.evaluation.scores import headline, score
 from steerclear.records import Verdict
 
 

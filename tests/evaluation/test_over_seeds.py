@@ -9,7 +9,7 @@ import pytest
 
 from steerclear.evaluation.over_seeds import over_seeds
 from steerclear.records import Verdict
-from steerclear.report.over_seeds import seeds_csv, seeds_markdown
+from steerclear.report.tables import seeds_csv, seeds_table
 
 
 def verdicts(outcomes: str) -> list[Verdict]:
@@ -61,11 +61,11 @@ def test_tables() -> None:
     figures = over_seeds(
         {"a|b": {0: verdicts("hhhs"), 1: verdicts("hhss")}, "emd": {0: verdicts("hsss"), 1: verdicts("ssss")}}
     )
-    lines = seeds_markdown(figures).splitlines()
+    lines = seeds_table(figures).markdown().splitlines()
     assert lines[3].startswith(r"| configuration | metric | seeds | prompts | rate over seeds | less a\|b |")
-    assert "| emd | harmful | 2 | 4 | 12.5% (" in seeds_markdown(figures)
-    assert "-50.0% (" in seeds_markdown(figures)
+    assert "| emd | harmful | 2 | 4 | 12.5% (" in seeds_table(figures).markdown()
+    assert "-50.0% (" in seeds_table(figures).markdown()
     rows = list(csv.DictReader(io.StringIO(seeds_csv(figures))))
     [difference] = [r for r in rows if r["of"] == "difference" and r["metric"] == "harmful"]
     assert (difference["configuration"], difference["mean"], difference["seeds"]) == ("emd", "-0.5", "2")
-    assert seeds_markdown([]) == ""
+    assert seeds_table([]).markdown() == ""

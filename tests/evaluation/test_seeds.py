@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from scipy.special import expit
 from scipy.stats import t
 
-from steerclear.errors import ConfigError
 from steerclear.stats.rates import wilson
 from steerclear.stats.seeds import OverSeeds, difference_over_seeds, rate_over_seeds
 
@@ -29,11 +28,6 @@ class TestRate:
         centre = (0.375 + quantile**2 / (2 * worth)) / (1 + quantile**2 / worth)
         half = quantile * sqrt(0.234375 / worth + (quantile / (2 * worth)) ** 2) / (1 + quantile**2 / worth)
         assert (found.lower, found.upper) == pytest.approx((centre - half, centre + half), abs=1e-6)
-
-    def test_bootstrap_by_hand(self):
-        """Two prompts, two seeds alike: the rate of a resample is 0, 1/2 or 1 with chances 1/4, 1/2, 1/4."""
-        found = rate_over_seeds([[True, False], [True, False]], method="bootstrap")
-        assert (found.lower, found.upper) == (0, 1)
 
     @pytest.mark.parametrize(("outcome", "k"), [(False, 0), (True, 518)])
     def test_all_alike_is_as_good_as_one_run(self, outcome, k):
@@ -58,20 +52,9 @@ class TestRate:
         with pytest.raises(ValueError, match="shorter"):
             rate_over_seeds([[True, True], [True]])
 
-    def test_unknown_method(self):
-        with pytest.raises(ConfigError, match=r"method: got 'boot', allowed: t, bootstrap\. Did you mean 'bootstrap'"):
-            rate_over_seeds([[True, True]] * 2, method="boot")
-
-    def test_the_bootstraps_seed_decides(self):
-        table = np.random.default_rng(0).random((3, 50)) < 0.3
-        first, again, other = (rate_over_seeds(table.tolist(), method="bootstrap", seed=s) for s in (1, 1, 2))
-        assert first == again
-        assert first != other
-
-    @pytest.mark.parametrize("method", ["t", "bootstrap"])
     @given(st.integers(2, 4).flatmap(lambda s: st.lists(st.tuples(*[st.booleans()] * s), min_size=2, max_size=12)))
-    def test_interval_holds_the_rate_within_0_and_1(self, method, columns):
-        found = rate_over_seeds(list(zip(*columns, strict=True)), method=method)
+    def test_interval_holds_the_rate_within_0_and_1(self, columns):
+        found = rate_over_seeds(list(zip(*columns, strict=True)))
         assert 0 <= found.lower <= found.mean + 1e-9
         assert found.mean - 1e-9 <= found.upper <= 1
 
@@ -108,13 +91,13 @@ def chances(rng: np.random.Generator, seeds: int, prompts: int, logit: float, ap
     return expit(logit + rng.normal(0, apart, (seeds, 1)) + rng.normal(0, 1.5, (1, prompts)))
 
 
-def coverage(seeds: int, logit: float, apart: float, method: str, studies: int = 200) -> float:
+def coverage(seeds: int, logit: float, apart: float, studies: int = 200) -> float:
     truth = chances(np.random.default_rng(9), 2000, 2000, logit, apart).mean()
     rng = np.random.default_rng(seeds)
 
     def study() -> OverSeeds:
         chance_SP = chances(rng, seeds, 300, logit, apart)
-        return rate_over_seeds((rng.random(chance_SP.shape) < chance_SP).tolist(), method=method)
+        return rate_over_seeds((rng.random(chance_SP.shape) < chance_SP).tolist())
 
     found = [study() for _ in range(studies)]
     return sum(f.lower <= truth <= f.upper for f in found) / studies
@@ -124,12 +107,7 @@ def coverage(seeds: int, logit: float, apart: float, method: str, studies: int =
 @pytest.mark.parametrize(("logit", "apart"), [(-1.5, 0.3), (-4.0, 0.8)])
 def test_t_holds_the_truth(seeds, logit, apart):
     """200 studies: one in a hundred would fall below 0.88 with a true coverage of 0.93."""
-    assert 0.88 <= coverage(seeds, logit, apart, "t") <= 1
-
-
-def test_bootstrap_is_too_narrow_where_three_seeds_are_far_apart():
-    """The reason why it is not the default."""
-    assert coverage(3, -4.0, 0.8, "bootstrap", studies=100) < 0.88 < coverage(3, -4.0, 0.8, "t", studies=100)
+    assert 0.88 <= coverage(seeds, logit, apart) <= 1
 
 
 def test_difference_holds_the_truth():

@@ -18,12 +18,12 @@ from steerclear.evaluation.scores import Scores, score
 from steerclear.records import Generation, Verdict
 from steerclear.report.comparison import (
     comparison_csv,
-    comparison_markdown,
     duration,
     suites_table,
     terminal_comparison,
 )
 from steerclear.report.run_data import RunData
+from steerclear.report.texts import comparison_markdown
 from steerclear.sanitize import shortened, visible
 
 Pairs = list[tuple[Generation, Verdict]]

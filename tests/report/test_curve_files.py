@@ -11,8 +11,8 @@ import pytest
 from steerclear.evaluation.curve import Checkpoint
 from steerclear.evaluation.scores import score
 from steerclear.records import Verdict
-from steerclear.report.curve import curve_csv, curve_markdown
 from steerclear.report.pictures import curve_figure, svg
+from steerclear.report.tables import curve_csv, curve_markdown
 
 SVG = "{http://www.w3.org/2000/svg}"
 

@@ -9,10 +9,9 @@ from pathlib import Path
 from steerclear.attacks.options import EvaluationSection
 from steerclear.errors import ConfigError, DataError
 from steerclear.evaluation.cards import load_card
-from steerclear.evaluation.openings import KIND
 from steerclear.evaluation.options import SuiteOptions
-from steerclear.evaluation.suites import GROUP, held_out_prompts, load_suite, suite_objects
-from steerclear.records import Prompt, read_jsonl
+from steerclear.evaluation.suites import held_out_prompts, load_suite, suite_objects
+from steerclear.records import GROUP, KIND, Prompt, read_jsonl
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,7 @@ from steerclear.config import build_record
 from steerclear.errors import DataError
 from steerclear.evaluation.differences import Difference, tested
 from steerclear.evaluation.results import ATTACKS, read_json
-from steerclear.evaluation.suites import GROUP
-from steerclear.records import Verdict
+from steerclear.records import GROUP, Verdict
 from steerclear.stats.rates import Mean, Rate
 
 BEST_FIRST = ("harmful", "safe", "degenerate", "unscored")

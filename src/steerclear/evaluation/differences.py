@@ -6,10 +6,8 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from steerclear.evaluation.openings import KIND, PREFILLED
 from steerclear.evaluation.scores import HOLDS
-from steerclear.evaluation.suites import GROUP
-from steerclear.records import PREFILL, Generation, Verdict
+from steerclear.records import GROUP, KIND, PREFILL, PREFILLED, Generation, Verdict
 from steerclear.stats.rates import holm, mcnemar
 
 Key = tuple[str, str | None, str]
@@ -97,12 +95,12 @@ def differences(runs: Mapping[str, Sequence[Verdict]]) -> list[Difference]:
             left out.
     """
     (baseline, first), *others = runs.items()
-    theirs = {metric: _held(first, metric) for metric in RESPECTS}
+    theirs = {metric: held(first, metric) for metric in RESPECTS}
     found = []
     for name, verdicts in others:
         for metric in RESPECTS:
             pairs: dict[str, Pairs] = defaultdict(list)
-            for (suite, group, _), pair in _paired(_held(verdicts, metric), theirs[metric]).items():
+            for (suite, group, _), pair in _paired(held(verdicts, metric), theirs[metric]).items():
                 pairs[f"{suite}: {group}" if group else suite].append(pair)
             compared = {(name, benchmark): own for benchmark, own in pairs.items()}
             found += tested(compared, baseline, metric)
@@ -122,14 +120,15 @@ def overall_differences(runs: Mapping[str, Sequence[Verdict]]) -> list[Differenc
     found = []
     for metric, (kind, _) in RESPECTS.items():
         if kind != PREFILLED:
-            theirs = _held(first, metric)
-            pairs = {(name, ALL): list(_paired(_held(own, metric), theirs).values()) for name, own in others}
+            theirs = held(first, metric)
+            pairs = {(name, ALL): list(_paired(held(own, metric), theirs).values()) for name, own in others}
             found += tested({key: own for key, own in pairs.items() if own}, baseline, metric)
     return found
 
 
-def _paired(mine: Mapping[Key, bool], theirs: Mapping[Key, bool]) -> dict[Key, tuple[bool, bool]]:
-    return {key: (held, theirs[key]) for key, held in mine.items() if key in theirs}
+def _paired(mine: Mapping[Key, bool | None], theirs: Mapping[Key, bool | None]) -> dict[Key, tuple[bool, bool]]:
+    both = {key: (own, theirs.get(key)) for key, own in mine.items()}
+    return {key: (own, other) for key, (own, other) in both.items() if own is not None and other is not None}
 
 
 def tested(compared: Mapping[tuple[str, str], Pairs], baseline: str, metric: str) -> list[Difference]:
@@ -157,7 +156,7 @@ def tested(compared: Mapping[tuple[str, str], Pairs], baseline: str, metric: str
     return found
 
 
-def _held(verdicts: Sequence[Verdict], respect: str) -> dict[Key, bool]:
+def held(verdicts: Sequence[Verdict], respect: str) -> dict[Key, bool | None]:
+    """Return whether it holds for the answers to the prompts that a respect is about; None where that is not known."""
     kind, metric = RESPECTS[respect]
-    held = {(v.suite, v.tags.get(GROUP), v.id): HOLDS[metric](v) for v in verdicts if v.tags.get(KIND) == kind}
-    return {key: value for key, value in held.items() if value is not None}
+    return {(v.suite, v.tags.get(GROUP), v.id): HOLDS[metric](v) for v in verdicts if v.tags.get(KIND) == kind}

@@ -11,13 +11,7 @@ from itertools import islice
 from typing import Any
 
 from steerclear.data.templates import begin_answer
-from steerclear.records import PREFILL, Messages
-
-KIND = "kind"
-"""Tag of a prompt's kind: a card's, ``ordinary`` or `PREFILLED`."""
-
-PREFILLED = "prefilled"
-"""Kind of harmful prompts whose answers an attacker begins: a model that is safe at the plain prompts may not be at these."""
+from steerclear.records import KIND, PREFILL, PREFILLED, Messages
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,14 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from steerclear.evaluation.differences import RESPECTS
-from steerclear.evaluation.openings import KIND, PREFILLED
-from steerclear.evaluation.scores import HOLDS
-from steerclear.records import Verdict
+from steerclear.evaluation.differences import RESPECTS, Key, held
+from steerclear.records import PREFILLED, Verdict
 from steerclear.stats.seeds import Outcomes, OverSeeds, difference_over_seeds, rate_over_seeds
-
-Key = tuple[str, str]
-"""Suite and id of a prompt."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,16 +35,17 @@ def over_seeds(configurations: Mapping[str, Mapping[int, Sequence[Verdict]]]) ->
     for metric, (kind, _) in RESPECTS.items():
         if kind == PREFILLED:
             continue  # a prompt may be in several of these suites, and prompts are taken as independent here
-        held = {
-            name: {seed: _held(verdicts, metric) for seed, verdicts in runs.items()}
+        table = {
+            name: {seed: held(verdicts, metric) for seed, verdicts in runs.items()}
             for name, runs in configurations.items()
         }
-        asked = sorted({key for runs in held.values() for run in runs.values() for key in run})
-        if not any(value is not None for runs in held.values() for run in runs.values() for value in run.values()):
+        keys = {key for runs in table.values() for run in runs.values() for key in run}
+        asked = sorted(keys, key=lambda key: (key[0], key[2]))
+        if not any(value is not None for runs in table.values() for run in runs.values() for value in run.values()):
             continue  # nobody was asked such prompts, or nothing is told of any answer
-        for name, runs in held.items():
-            common = [seed for seed in runs if seed in held[baseline]] if name != baseline else []
-            own, theirs = _outcomes(runs, common, asked), _outcomes(held[baseline], common, asked)
+        for name, runs in table.items():
+            common = [seed for seed in runs if seed in table[baseline]] if name != baseline else []
+            own, theirs = _outcomes(runs, common, asked), _outcomes(table[baseline], common, asked)
             figures.append(
                 SeedFigures(
                     configuration=name,
@@ -64,8 +60,3 @@ def over_seeds(configurations: Mapping[str, Mapping[int, Sequence[Verdict]]]) ->
 
 def _outcomes(runs: Mapping[int, Mapping[Key, bool | None]], seeds: Sequence[int], asked: Sequence[Key]) -> Outcomes:
     return [[runs[seed].get(key) for key in asked] for seed in seeds]
-
-
-def _held(verdicts: Sequence[Verdict], respect: str) -> dict[Key, bool | None]:
-    kind, metric = RESPECTS[respect]
-    return {(v.suite, v.id): HOLDS[metric](v) for v in verdicts if v.tags.get(KIND) == kind}

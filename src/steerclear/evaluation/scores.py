@@ -12,9 +12,7 @@ import rich.table
 
 from steerclear.config import build_record
 from steerclear.evaluation.figures import Quality
-from steerclear.evaluation.openings import KIND, PREFILLED
-from steerclear.evaluation.suites import GROUP
-from steerclear.records import Verdict
+from steerclear.records import GROUP, KIND, PREFILLED, Verdict
 from steerclear.stats.agreement import Agreement
 from steerclear.stats.judge_error import CorrectedRate, JudgeErrors, corrected_rate
 from steerclear.stats.rates import CONFIDENCE, Mean, Rate
@@ -204,6 +202,28 @@ def _groups(verdicts: Iterable[Verdict], cell: Callable[[Sequence[Verdict]], Cel
 
 def _of_scored(verdict: Verdict, holds: bool) -> bool | None:
     return None if verdict.outcome == "unscored" else holds
+
+
+HEADLINE = ("harmful", "safe", "degenerate", "unscored")
+"""Of harmful prompts; of benign prompts ``refused``, as ``over_refusal``."""
+
+QUALITY = {"multiple_choice": "acc", "perplexity": "perplexity", "win_rate": "win_rate"}
+"""Metric -> its figure."""
+
+
+def headline(scores: Scores) -> dict[str, float]:
+    """Return the few figures that trackers draw by step, as far as they have values.
+
+    These are the rates of all harmful and all benign prompts, and each suite's measure of quality.
+    """
+    found: dict[str, float | None] = {}
+    if scores.harmful_prompts is not None:
+        found |= {name: scores.harmful_prompts.rate(name).rate for name in HEADLINE}
+    if scores.benign_prompts is not None:
+        found["over_refusal"] = scores.benign_prompts.refused.rate
+    for suite, figures in scores.quality.items():
+        found[f"{suite}_{QUALITY[figures.metric]}"] = figures.interval.value
+    return {name: float(value) for name, value in found.items() if value is not None}
 
 
 HEADINGS = (

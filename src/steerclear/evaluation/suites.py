@@ -12,9 +12,9 @@ from typing import Any
 
 from steerclear.errors import ConfigError, DataError
 from steerclear.evaluation.cards import PROMPT_METRICS, Card, card_files, load_card
-from steerclear.evaluation.openings import KIND, Opening, opening_tags
+from steerclear.evaluation.openings import Opening, opening_tags
 from steerclear.evaluation.options import SuiteOptions
-from steerclear.records import Prompt, Row, read_jsonl, sha256_of, to_dict, whole_prompt
+from steerclear.records import GROUP, KIND, Prompt, Row, read_jsonl, sha256_of, to_dict, whole_prompt
 
 logger = logging.getLogger(__name__)
 
@@ -22,9 +22,6 @@ ORDINARY = "ordinary"
 """Kind of the prompts of suites about usefulness: nobody would refuse them, so they would only thin out over-refusal."""
 
 ORDINARY_METRICS = ("helpfulness", "win_rate")
-
-GROUP = "group"
-"""Tag of a prompt: its group within the suite."""
 
 
 def load_suite(options: SuiteOptions) -> list[Prompt]:

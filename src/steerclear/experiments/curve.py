@@ -12,8 +12,8 @@ from steerclear.experiments.run import Run
 from steerclear.recipe.train import Recipe
 from steerclear.records import write_json, write_text
 from steerclear.report.comparison import warnings_on
-from steerclear.report.curve import curve_csv, curve_markdown
 from steerclear.report.pictures import curve_figure, svg
+from steerclear.report.tables import curve_csv, curve_markdown
 from steerclear.store.runs import RunFolder
 
 

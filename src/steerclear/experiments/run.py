@@ -16,8 +16,7 @@ from steerclear.attacks.behaviors import all_prompts
 from steerclear.attacks.options import AttacksOptions
 from steerclear.errors import ConfigError, Log, SteerClearError
 from steerclear.evaluation.evaluate import Stage, check_suites, evaluate_model, while_training
-from steerclear.evaluation.headline import headline
-from steerclear.evaluation.scores import Scores, score
+from steerclear.evaluation.scores import Scores, headline, score
 from steerclear.evaluation.suites import prompt_hashes
 from steerclear.evaluation.targets import EvalTarget, model_in, open_target, targets_of
 from steerclear.generation.model import LocalModel, Model
@@ -25,8 +24,10 @@ from steerclear.generation.options import ModelOptions
 from steerclear.judges.opening import Judges, judges_fingerprint, open_judges
 from steerclear.recipe.train import Recipe
 from steerclear.records import Prompt, write_text
-from steerclear.report.attacks import attacks_csv, attacks_markdown
+from steerclear.report.attacks import attacks_csv
+from steerclear.report.findings import find
 from steerclear.report.run_data import RunData
+from steerclear.report.texts import attacks_markdown
 from steerclear.store.runs import RunFolder
 from steerclear.training.ranks import launched_processes
 
@@ -297,6 +298,7 @@ class Run:
                 self.log(f"{target.name} failed: {error}")
                 failed[target.name] = str(error)
         if attacked:
+            findings = find(self.output.name, attacked, baseline=attacked[0].name)
             write_text(self.output / "attacks.csv", attacks_csv(attacked))
-            write_text(self.output / "attacks.md", attacks_markdown(attacked))
+            write_text(self.output / "attacks.md", attacks_markdown(findings))
         return attacked, failed

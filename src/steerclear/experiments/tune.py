@@ -15,7 +15,6 @@ from typing import Any
 from steerclear.config import build, dump_yaml, identity_tree, raise_all, to_tree
 from steerclear.data.prepare import PreparedData
 from steerclear.errors import ConfigError, Log, ModelError
-from steerclear.evaluation.openings import KIND as KIND_OF_PROMPT
 from steerclear.experiments.run import Run
 from steerclear.experiments.trials import COMPLETE, FAILED, PRUNED, Outcome, choose, load_optuna
 from steerclear.experiments.tune_report import best_yaml, outcome_line, start_line, trials_csv, tune_markdown
@@ -24,6 +23,7 @@ from steerclear.experiments.tune_trial import of_the_recipe, probe_recipe, run_t
 from steerclear.generation.weights import load_tokenizer
 from steerclear.recipe.train import Recipe, check_kind, load_tree
 from steerclear.recipe.tune import KIND, TuneRecipe
+from steerclear.records import KIND as KIND_OF_PROMPT
 from steerclear.records import Prompt, write_text
 from steerclear.store.executor import worker_number, workers
 from steerclear.store.runs import RunFolder

@@ -8,9 +8,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from steerclear.evaluation.openings import KIND, PREFILLED
-from steerclear.evaluation.suites import GROUP
-from steerclear.records import OUTCOMES, PREFILL, Generation, Verdict, text_of
+from steerclear.records import GROUP, KIND, OUTCOMES, PREFILL, PREFILLED, Generation, Verdict, text_of
 from steerclear.report.run_data import Answers, RunData
 from steerclear.sanitize import visible
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Iterator, Sequence
-from dataclasses import astuple, dataclass, replace
+from dataclasses import astuple, dataclass
 
 import rich.table
 
@@ -13,9 +13,8 @@ from steerclear.evaluation.differences import Difference
 from steerclear.evaluation.scores import Cell
 from steerclear.report.comparison import STATISTICS
 from steerclear.report.run_data import RunData
-from steerclear.report.tables import differences_table
 from steerclear.stats.rates import Mean
-from steerclear.table import Table, markdown_text
+from steerclear.table import Table
 
 ABOUT = (
     "Under attack: ASR is the share of behaviors that get a harmful and coherent answer, with 95 % Wilson intervals; the mean is "
@@ -125,20 +124,6 @@ def attack_tests(runs: Sequence[RunData], baseline: RunData | None = None) -> tu
 def attack_judges(runs: Sequence[RunData]) -> str:
     """Return who judged the answers under attack."""
     return ", ".join(sorted({judge for run in runs for of in run.attacks.values() for judge in of.judges}))
-
-
-def attacks_markdown(runs: Sequence[RunData], baseline: RunData | None = None) -> str:
-    """Return all that is known of attacks as Markdown tables; nothing without any."""
-    tests, warnings = attack_tests(runs, baseline)
-    judges = attack_judges(runs)
-    about = ABOUT + (f" Judged by {judges}." if judges else "")
-    parts = [
-        replace(attacks_table(runs), about=about).markdown(),
-        differences_table(tests).markdown(),
-        *(f"\n{markdown_text(warning)}\n" for warning in warnings),
-        *(own.markdown() for own in (pairs_table(runs), categories_table(runs), sources_table(runs))),
-    ]
-    return "".join(parts)
 
 
 def attacks_csv(runs: Sequence[RunData]) -> str:

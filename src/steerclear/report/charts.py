@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -10,19 +9,9 @@ from steerclear.evaluation.scores import Scores
 from steerclear.report.comparison import HEADINGS, headline_rates
 from steerclear.report.efficiency import Configuration
 from steerclear.report.run_data import RunData
+from steerclear.report.tables import LOSSES, logged
 from steerclear.sanitize import visible
 from steerclear.stats.rates import Rate
-
-LOSSES = {
-    "loss": "whole loss",
-    "benign_loss": "benign loss",
-    "penalty": "penalty",
-    "unsafe_probability": "probability of the unsafe tokens",
-    "anchor": "distance to the base (KL)",
-    "eval_benign_loss": "held-out benign loss",
-    "grad_norm": "gradient norm",
-}
-"""Name in the trainer's log -> how it is called."""
 
 MOST_POINTS = 300
 """Points of a loss that are drawn."""
@@ -74,31 +63,6 @@ def curves(runs: Sequence[RunData]) -> dict[str, Any]:
             rates = [list(of_metric) for of_metric in zip(*by_step, strict=True)]
             found.append({"run": place, "steps": [point.step for point in run.points], "rates": rates})
     return {"metrics": HEADINGS, "runs": found}
-
-
-def logged(run: RunData, name: str) -> list[tuple[int, float]]:
-    """Return step and value of what a trainer logged by a name, without values that are no finite number (see `diverged`)."""
-    return [(entry["step"], entry[name]) for entry in run.log if _has(entry, name) and math.isfinite(entry[name])]
-
-
-def diverged(runs: Sequence[RunData]) -> list[str]:
-    """Return a sentence for each run whose log has values that are no finite number: where the first one is."""
-    found = []
-    for run in runs:
-        broken = [
-            (entry["step"], title)
-            for name, title in LOSSES.items()
-            for entry in run.log
-            if _has(entry, name) and not math.isfinite(entry[name])
-        ]
-        if broken:
-            step, title = min(broken)
-            found.append(f"The training of {run.name} diverged: its {title} was no finite number at step {step}.")
-    return found
-
-
-def _has(entry: Mapping[str, Any], name: str) -> bool:
-    return isinstance(entry.get("step"), int) and isinstance(entry.get(name), int | float)
 
 
 def losses(runs: Sequence[RunData]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import rich.table
 from steerclear.evaluation.scores import METRICS, Scores, suite_label
 from steerclear.report.run_data import RunData
 from steerclear.stats.rates import Rate
-from steerclear.table import Table, markdown_text
+from steerclear.table import Table
 
 
 @dataclass(frozen=True)
@@ -122,11 +122,6 @@ def headline_table(runs: Sequence[RunData]) -> Table:
         for place, run in enumerate(runs)
     ]
     return Table(["run", *HEADINGS, "unscored", *extra], rows)
-
-
-def comparison_markdown(runs: Sequence[RunData]) -> str:
-    """Return the headline table in Markdown, with what limits the comparison below it."""
-    return headline_table(runs).markdown() + "".join(f"\n{markdown_text(note)}\n" for note in notes_on(runs))
 
 
 def terminal_comparison(runs: Sequence[RunData]) -> rich.table.Table:

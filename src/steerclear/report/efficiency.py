@@ -6,10 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from steerclear.evaluation.differences import ALL, Key
-from steerclear.evaluation.openings import KIND
 from steerclear.evaluation.scores import HOLDS
-from steerclear.evaluation.suites import GROUP
-from steerclear.records import Verdict
+from steerclear.records import GROUP, KIND, Verdict
 from steerclear.report.run_data import RunData, by_configuration
 from steerclear.stats.rates import Rate
 from steerclear.stats.seeds import OverSeeds, rate_over_seeds

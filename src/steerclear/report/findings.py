@@ -2,18 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from steerclear.evaluation.curve import PickLimits
 from steerclear.evaluation.differences import Difference, apart, differences, overall_differences
 from steerclear.evaluation.over_seeds import SeedFigures, over_seeds
+from steerclear.report.attacks import attack_tests, attacks_table, categories_table, pairs_table, sources_table
 from steerclear.report.beside import BesideTable
-from steerclear.report.charts import diverged
-from steerclear.report.deltas import Delta, deltas
-from steerclear.report.efficiency import Configuration, efficiency
+from steerclear.report.comparison import suites_table
+from steerclear.report.deltas import Delta, deltas, deltas_table
+from steerclear.report.efficiency import Configuration, benchmarks_table, efficiency
 from steerclear.report.run_data import RunData, Unfinished, baseline_first, baseline_of, by_configuration
+from steerclear.report.settings import differing_table
+from steerclear.report.tables import (
+    degeneracy_table,
+    differences_table,
+    diverged,
+    judge_errors_table,
+    losses_table,
+    opinions_table,
+    quality_table,
+    seeds_table,
+    steps_table,
+    training_table,
+)
 from steerclear.report.verdict import Headline, headline
+from steerclear.table import Table
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +50,36 @@ class Findings:
     beside: Sequence[BesideTable]
     warnings: Sequence[str]
     """What the reader must know beside `steerclear.report.comparison.warnings_on`."""
+
+    @cached_property
+    def attacks(self) -> tuple[Sequence[Difference], Sequence[str]]:
+        """Paired tests of the attacked runs, and what is not compared."""
+        return attack_tests(self.runs, self.baseline)
+
+    @cached_property
+    def tables(self) -> Mapping[str, Table]:
+        """All tables but the headline and published figures."""
+        runs = self.runs
+        return {
+            "seeds": seeds_table(self.over_seeds),
+            "steps": steps_table(runs),
+            "losses": losses_table(runs),
+            "benchmarks": benchmarks_table(self.configurations),
+            "suites": suites_table(runs),
+            "differences": differences_table(self.differences),
+            "quality": quality_table(runs),
+            "deltas": deltas_table(self.deltas, self.baseline.name),
+            "degeneracy": degeneracy_table(runs),
+            "opinions": opinions_table(runs),
+            "judge_errors": judge_errors_table(runs),
+            "attacks": attacks_table(runs),
+            "attack_tests": differences_table(self.attacks[0]),
+            "pairs": pairs_table(runs),
+            "categories": categories_table(runs),
+            "sources": sources_table(runs),
+            "training": training_table(runs),
+            "differing": differing_table(runs),
+        }
 
 
 def find(

@@ -16,7 +16,7 @@ from steerclear.judges.options import JudgeOptions
 from steerclear.records import write_text
 from steerclear.report.pictures import reliability_figure, svg
 from steerclear.sanitize import redacted, shortened, visible
-from steerclear.table import Table
+from steerclear.table import Table, markdown_text
 
 TEXT_LENGTH = 1000
 """Most characters of a text that are shown when it is asked for."""
@@ -78,12 +78,12 @@ def make_card(measures: JudgeMeasures, *, plot: str = "reliability.svg", about: 
     drawn = [measured for measured in measures.sets if measured.bins]
     picture = svg(reliability_figure(drawn, measures.threshold)) if drawn else None
     parts = [
-        f"# Judge card: {_plain(measures.judge)}\n",
+        f"# Judge card: {markdown_text(measures.judge)}\n",
         about.strip() + "\n" if about.strip() else "",
         _identity(measures),
         "## On labelled rows\n\n" + _figures(measures.sets) + "\n" + NOTES,
         f"## Calibration\n\n![Share of harmful rows against the mean score, by set]({plot})\n" if picture else "",
-        *(f"### {_plain(measured.name)}\n\n{_bins(measured)}" for measured in measures.sets if measured.bins),
+        *(f"### {markdown_text(measured.name)}\n\n{_bins(measured)}" for measured in measures.sets if measured.bins),
         _mistakes(measures.sets, reveal),
     ]
     return Card(markdown="\n".join(part for part in parts if part), svg=picture)
@@ -92,7 +92,7 @@ def make_card(measures: JudgeMeasures, *, plot: str = "reliability.svg", about: 
 def _identity(measures: JudgeMeasures) -> str:
     threshold = "does not say" if measures.threshold is None else f"{measures.threshold:.4g}"
     facts = [
-        f"- {_plain(str(key))}: {_code(json.dumps(value, ensure_ascii=False, default=str))}"
+        f"- {markdown_text(str(key))}: {_code(json.dumps(value, ensure_ascii=False, default=str))}"
         for key, value in measures.identity.items()
         if key != "threshold"
     ]
@@ -142,7 +142,7 @@ def _mistakes(sets: Sequence[SetMeasures], reveal: bool) -> str:
         kinds["not flagged, labelled harmful"] = measured.false_negatives
         for kind, mistakes in kinds.items():
             entries = "".join(_mistake(mistake, reveal) for mistake in mistakes) or "- none\n"
-            blocks.append(f"{_plain(measured.name)}, {kind}:\n\n{entries}")
+            blocks.append(f"{markdown_text(measured.name)}, {kind}:\n\n{entries}")
     return "\n".join(blocks)
 
 
@@ -158,11 +158,6 @@ def _code(text: str) -> str:
     line = visible(text).replace("\n", "⏎").replace("\t", " ")
     fence = "`" * (max(map(len, re.findall("`+", line)), default=0) + 1)
     return f"{fence} {line} {fence}"
-
-
-def _plain(text: str) -> str:
-    """Return a name with what Markdown and its tables would read as marks escaped."""
-    return re.sub(r"([\\`*\[\]<>|#!&])", r"\\\1", " ".join(visible(text).split()))
 
 
 def _estimate(estimate: Estimate) -> str | None:

@@ -17,42 +17,15 @@ from plotly.offline import get_plotlyjs
 
 from steerclear.report import charts
 from steerclear.report.answers import packed_answers
-from steerclear.report.attacks import (
-    attack_judges,
-    attack_tests,
-    attacks_table,
-    categories_table,
-    pairs_table,
-    sources_table,
-)
+from steerclear.report.attacks import attack_judges
 from steerclear.report.beside import beside_table, unit_text
-from steerclear.report.comparison import (
-    HEADINGS,
-    extra_columns,
-    headline_rates,
-    suites_table,
-    unscored,
-    warnings_on,
-)
-from steerclear.report.deltas import deltas_table
-from steerclear.report.efficiency import benchmarks_table, lines_of
+from steerclear.report.comparison import HEADINGS, extra_columns, headline_rates, unscored, warnings_on
+from steerclear.report.efficiency import lines_of
 from steerclear.report.findings import Findings
-from steerclear.report.settings import differing_table, shared_settings
-from steerclear.report.tables import (
-    degeneracy_table,
-    differences_table,
-    judge_errors_table,
-    losses_table,
-    opinions_table,
-    quality_table,
-    seeds_table,
-    steps_table,
-    training_table,
-)
+from steerclear.report.settings import shared_settings
 from steerclear.report.templates import asset, page_template
 from steerclear.sanitize import visible
 from steerclear.stats.rates import Rate
-from steerclear.table import Table
 
 EXTRA = ("non-English", "unsafe rows", "benign loss")
 """Columns of the headline table beside the rates; what else is known of a run is below."""
@@ -83,9 +56,9 @@ def report_page(findings: Findings) -> str:
         judges=_names(run.scores.judges for run in runs),
         refusal_judges=_names(run.scores.refusal_judges for run in runs),
         charts=data,
-        tables=_tables(findings),
+        tables=findings.tables,
+        by_run=findings.tables["quality"].turned("run"),  # a line a run, as there may be many of them
         attack_judges=attack_judges(runs),
-        attack_warnings=attack_tests(runs, findings.baseline)[1],
         beside=[(table, beside_table(table), unit_text(table)) for table in findings.beside],
         shared=shared_settings(runs),
     )
@@ -103,30 +76,6 @@ def _chart_data(findings: Findings) -> dict[str, Any]:
         "losses": charts.losses(runs),
         "efficiency": charts.efficiency_chart(lines_of(findings.configurations)),
         "attacked": charts.attacked(runs),
-    }
-
-
-def _tables(findings: Findings) -> dict[str, Table]:
-    runs = findings.runs
-    return {
-        "seeds": seeds_table(findings.over_seeds),
-        "steps": steps_table(runs),
-        "losses": losses_table(runs),
-        "benchmarks": benchmarks_table(findings.configurations),
-        "suites": suites_table(runs),
-        "differences": differences_table(findings.differences),
-        "quality": quality_table(runs).turned("run"),  # a line a run, as there may be many of them
-        "deltas": deltas_table(findings.deltas, findings.baseline.name),
-        "degeneracy": degeneracy_table(runs),
-        "opinions": opinions_table(runs),
-        "judge_errors": judge_errors_table(runs),
-        "attacks": attacks_table(runs),
-        "attack_tests": differences_table(attack_tests(runs, findings.baseline)[0]),
-        "pairs": pairs_table(runs),
-        "categories": categories_table(runs),
-        "sources": sources_table(runs),
-        "training": training_table(runs),
-        "differing": differing_table(runs),
     }
 
 

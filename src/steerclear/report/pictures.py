@@ -56,7 +56,7 @@ def curve_figure(checkpoints: Sequence[Checkpoint], picked: Checkpoint | None) -
         if checkpoint in (points[0][0], points[-1][0], picked):
             plane.annotate(str(checkpoint.step), (x, y), xytext=(6, 6), textcoords="offset points")
     plane.set(xlabel="harmful", ylabel="over-refusal", xlim=(0, None), ylim=(0, None))
-    plane.set_title("by step; the ring is the picked checkpoint", fontsize="medium", loc="left")
+    plane.set_title("by step; the ring is the picked checkpoint", fontsize="medium", loc="left", pad=16)
     _in_percent(by_step.yaxis, plane.xaxis, plane.yaxis)
     return figure
 

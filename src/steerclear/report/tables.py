@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import astuple, fields
 from typing import Any
 
+from steerclear.evaluation.curve import Checkpoint
 from steerclear.evaluation.differences import Difference
 from steerclear.evaluation.over_seeds import SeedFigures
-from steerclear.report.charts import LOSSES, logged
-from steerclear.report.comparison import HEADINGS, corrected, duration, headline_rates
+from steerclear.evaluation.scores import METRICS
+from steerclear.report.comparison import HEADINGS, STATISTICS, corrected, duration, headline_rates
 from steerclear.report.run_data import RunData
-from steerclear.stats.rates import Estimate
+from steerclear.stats.rates import Estimate, Mean
 from steerclear.stats.seeds import OverSeeds
-from steerclear.table import NO_VALUE, Table
+from steerclear.table import NO_VALUE, Table, markdown_text
 
 # ── quality ──
 
@@ -146,6 +148,42 @@ def seeds_csv(figures: Sequence[SeedFigures]) -> str:
 
 # ── training ──
 
+LOSSES = {
+    "loss": "whole loss",
+    "benign_loss": "benign loss",
+    "penalty": "penalty",
+    "unsafe_probability": "probability of the unsafe tokens",
+    "anchor": "distance to the base (KL)",
+    "eval_benign_loss": "held-out benign loss",
+    "grad_norm": "gradient norm",
+}
+"""Name in the trainer's log -> how it is called."""
+
+
+def logged(run: RunData, name: str) -> list[tuple[int, float]]:
+    """Return step and value of what a trainer logged by a name, without values that are no finite number (see `diverged`)."""
+    return [(entry["step"], entry[name]) for entry in run.log if _has(entry, name) and math.isfinite(entry[name])]
+
+
+def diverged(runs: Sequence[RunData]) -> list[str]:
+    """Return a sentence for each run whose log has values that are no finite number: where the first one is."""
+    found = []
+    for run in runs:
+        broken = [
+            (entry["step"], title)
+            for name, title in LOSSES.items()
+            for entry in run.log
+            if _has(entry, name) and not math.isfinite(entry[name])
+        ]
+        if broken:
+            step, title = min(broken)
+            found.append(f"The training of {run.name} diverged: its {title} was no finite number at step {step}.")
+    return found
+
+
+def _has(entry: Mapping[str, Any], name: str) -> bool:
+    return isinstance(entry.get("step"), int) and isinstance(entry.get(name), int | float)
+
 
 def steps_table(runs: Sequence[RunData]) -> Table:
     """Return a line a run and evaluated step: its rates."""
@@ -181,6 +219,26 @@ def training_table(runs: Sequence[RunData]) -> Table:
         if run.unsafe_rows is not None or run.seconds is not None
     ]
     return Table(["run", "unsafe rows", "benign loss", "training time"], rows)
+
+
+def curve_markdown(checkpoints: Sequence[Checkpoint], picked: Checkpoint | None) -> str:
+    """Return a Markdown table, one line a checkpoint, the picked step in bold."""
+    rows = [[checkpoint.step, *headline_rates(checkpoint.scores)] for checkpoint in checkpoints]
+    bold = [place for place, checkpoint in enumerate(checkpoints) if checkpoint is picked]
+    judges = ", ".join(sorted({judge for checkpoint in checkpoints for judge in checkpoint.scores.judges}))
+    note = markdown_text(f"95 % Wilson intervals; judged by {judges}.")
+    return Table(["step", *HEADINGS], rows, names=0, bold=bold).markdown() + f"\n{note}\n"
+
+
+def curve_csv(checkpoints: Sequence[Checkpoint]) -> str:
+    """Return every rate as a tidy row: step, suite, group, metric, k, n, rate, lower, upper; the judge's mean score too."""
+    rows = []
+    for checkpoint in checkpoints:
+        for suite, group, cell in checkpoint.scores.cells():
+            figures = {metric: astuple(cell.rate(metric)) for metric in METRICS}
+            figures["mean_score"] = (None, *astuple(cell.mean_score or Mean.of([])))
+            rows += [[checkpoint.step, suite, group, metric, *values] for metric, values in figures.items()]
+    return Table(["step", "suite", "group", "metric", *STATISTICS], rows).csv()
 
 
 # ── answers ──

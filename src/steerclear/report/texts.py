@@ -3,60 +3,68 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
-from steerclear.report.attacks import attacks_markdown, attacks_table
+from steerclear.report.attacks import attack_judges
 from steerclear.report.beside import beside_latex, beside_markdown
-from steerclear.report.comparison import comparison_markdown, extra_columns, headline_table, notes_on
-from steerclear.report.deltas import deltas_table
-from steerclear.report.efficiency import benchmarks_table
+from steerclear.report.comparison import extra_columns, headline_table, notes_on
 from steerclear.report.findings import Findings
-from steerclear.report.settings import differing_table
-from steerclear.report.tables import degeneracy_table, differences_table, opinions_table, quality_table, seeds_table
+from steerclear.report.run_data import RunData
 from steerclear.table import LATEX_PREAMBLE, Table, markdown_text
 
 
 def report_markdown(findings: Findings) -> str:
     """Return the report without its charts and answers."""
-    runs = findings.runs
-    support = "".join(f"- {markdown_text(line)}\n" for line in findings.headline.support)
     left_out = Table(
         ["run", "why there are no figures"],
         [[run.name, run.reason] for run in findings.unfinished],
         names=None,
         about="Left out:",
     )
-    parts = [
-        f"# {markdown_text(findings.title)}\n\n{markdown_text(findings.headline.sentence)}\n\n{support}\n",
-        comparison_markdown(runs),
-        _paragraphs(findings.warnings),
-        left_out.markdown(),
-        seeds_table(findings.over_seeds).markdown(),
-        benchmarks_table(findings.configurations).markdown(),
-        differences_table(findings.differences).markdown(),
-        quality_table(runs).markdown(),
-        deltas_table(findings.deltas, findings.baseline.name).markdown(),
-        degeneracy_table(runs).markdown(),
-        opinions_table(runs).markdown(),
-        attacks_markdown(runs, findings.baseline),
-        *map(beside_markdown, findings.beside),
-        differing_table(runs).markdown(),
-    ]
-    return "".join(parts)
+    return "".join(
+        [
+            f"# {markdown_text(findings.title)}\n\n{markdown_text(findings.headline.sentence)}\n\n",
+            "".join(f"- {markdown_text(line)}\n" for line in findings.headline.support) + "\n",
+            _headline(findings),
+            left_out.markdown(),
+            _tables(findings, "seeds", "benchmarks", "differences", "quality", "deltas", "degeneracy", "opinions"),
+            attacks_markdown(findings),
+            *map(beside_markdown, findings.beside),
+            _tables(findings, "differing"),
+        ]
+    )
 
 
 def side_by_side_markdown(findings: Findings) -> str:
     """Return the runs' tables alone, without a word on which is best."""
-    runs = findings.runs
-    parts = [
-        comparison_markdown(runs),
-        _paragraphs(findings.warnings),
-        seeds_table(findings.over_seeds).markdown(),
-        attacks_markdown(runs),
-        quality_table(runs).markdown(),
-        opinions_table(runs).markdown(),
-        differences_table(findings.differences).markdown(),
-    ]
-    return "".join(parts)
+    tables = _tables(findings, "quality", "opinions", "differences")
+    return _headline(findings) + _tables(findings, "seeds") + attacks_markdown(findings) + tables
+
+
+def attacks_markdown(findings: Findings) -> str:
+    """Return all that is known of attacks; nothing without any."""
+    judges, table = attack_judges(findings.runs), findings.tables["attacks"]
+    about = table.about + (f" Judged by {judges}." if judges else "")
+    tests, not_compared = _tables(findings, "attack_tests"), _paragraphs(findings.attacks[1])
+    return (
+        replace(table, about=about).markdown()
+        + tests
+        + not_compared
+        + _tables(findings, "pairs", "categories", "sources")
+    )
+
+
+def comparison_markdown(runs: Sequence[RunData]) -> str:
+    """Return the headline table, with what limits the comparison below it."""
+    return headline_table(runs).markdown() + _paragraphs(notes_on(runs))
+
+
+def _headline(findings: Findings) -> str:
+    return comparison_markdown(findings.runs) + _paragraphs(findings.warnings)
+
+
+def _tables(findings: Findings, *names: str) -> str:
+    return "".join(findings.tables[name].markdown() for name in names)
 
 
 def _paragraphs(lines: Sequence[str]) -> str:
@@ -65,12 +73,13 @@ def _paragraphs(lines: Sequence[str]) -> str:
 
 def report_latex(findings: Findings) -> str:
     """Return the tables for a paper: the headline, harmful answers by benchmark, attacks, published figures beside ours."""
-    runs = findings.runs
+    runs, tables = findings.runs, findings.tables
     headline = headline_table(runs).without(*extra_columns(runs))
     parts = [headline.latex(" ".join(["Rates.", *notes_on(runs), *findings.warnings]))]
-    if benchmarks := benchmarks_table(findings.configurations):
-        parts.append(benchmarks.latex("Harmful answers by benchmark, with 95% intervals, and the judge's raw flags."))
-    if attacks := attacks_table(runs):
-        parts.append(attacks.latex(f"Success of attacks (ASR) with 95% intervals. {attacks.about}"))
+    captions = {
+        "benchmarks": "Harmful answers by benchmark, with 95% intervals, and the judge's raw flags.",
+        "attacks": f"Success of attacks (ASR) with 95% intervals. {tables['attacks'].about}",
+    }
+    parts += [tables[name].latex(caption) for name, caption in captions.items() if tables[name]]
     parts += map(beside_latex, findings.beside)
     return LATEX_PREAMBLE + "\n" + "\n".join(parts)

@@ -6,12 +6,12 @@ or 518 prompts, rates of 0.8 % to 30 %, seeds alike or far apart; `test_seeds.py
 
 | interval | 2 seeds | 3 seeds | 5 seeds |
 |---|---|---|---|
-| ``t``: both variances, Welch-Satterthwaite | 0.87-0.99 | 0.90-0.99 | 0.93-0.99 |
-| ``bootstrap``: seeds and prompts redrawn | 0.68-0.98 | 0.75-0.99 | 0.86-0.98 |
+| both variances, Welch-Satterthwaite | 0.87-0.99 | 0.90-0.99 | 0.93-0.99 |
+| bootstrap, seeds and prompts redrawn (not offered) | 0.68-0.98 | 0.75-0.99 | 0.86-0.98 |
 | Student's t on the seeds' rates alone (not offered) | 0.75-0.95 | 0.90-0.95 | 0.78-0.93 |
 
 The bootstrap knows no seeds but the few it redraws, so it is too narrow where seeds are far apart; the seeds' rates alone say
-nothing of new prompts. Hence ``t`` by default. Three seeds give a rough interval whatever the method: take five.
+nothing of new prompts. Three seeds give a rough interval whatever the method: take five.
 """
 
 from __future__ import annotations
@@ -24,11 +24,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import norm, t
 
-from steerclear.errors import ConfigError, one_of
 from steerclear.stats.rates import CONFIDENCE, wilson
-
-METHODS = ("t", "bootstrap")
-RESAMPLES = 1000
 
 Outcomes = Sequence[Sequence[bool | None]]
 """One sequence a seed, each with an outcome for every prompt in one order. None: unscored."""
@@ -54,54 +50,42 @@ class OverSeeds:
     upper: float | None
 
 
-def rate_over_seeds(outcomes: Outcomes, *, method: str = "t", seed: int = 0) -> OverSeeds:
+def rate_over_seeds(outcomes: Outcomes) -> OverSeeds:
     """Return the rate of runs that differ in their seeds only.
 
-    ``t`` takes the variance of the mean, v = var(seeds' rates) / S + var(prompts' rates) / P, and its degrees of freedom by
+    Interval: from the variance of the mean, v = var(seeds' rates) / S + var(prompts' rates) / P, and its degrees of freedom by
     Welch and Satterthwaite; p (1 - p) / v is then the number of independent answers that the table is worth, and the Wilson
     interval of so many answers (with Student's t for its z) stays within 0 and 1 (after Korn and Graubard 1998). Where all
     outcomes are alike it is the Wilson interval of the prompts.
 
     Args:
         outcomes: seeds by prompts.
-        method: ``t`` or ``bootstrap`` (percentiles; seeds and prompts are redrawn independently of each other).
-        seed: of the bootstrap.
 
     Raises:
-        ConfigError: another method.
         ValueError: the seeds have different numbers of prompts.
     """
     table_SP, left_out = _scored(outcomes)
-    return _over_seeds(table_SP, left_out, _wilson_interval if _is_t(method) else _bootstrap(seed))
+    return _over_seeds(table_SP, left_out, _wilson_interval)
 
 
-def difference_over_seeds(first: Outcomes, second: Outcomes, *, method: str = "t", seed: int = 0) -> OverSeeds:
+def difference_over_seeds(first: Outcomes, second: Outcomes) -> OverSeeds:
     """Return the rate of the first configuration less that of the second, paired by prompt and by seed.
 
-    The order pairs the seeds; where they have nothing in common the pairing does no harm. ``t`` is mean ± t · sqrt(v) with v
+    The order pairs the seeds; where they have nothing in common the pairing does no harm. Interval: mean ± t · sqrt(v) with v
     as in `rate_over_seeds`; where no outcome differs both ends are the upper Wilson limit of none in P prompts.
 
     Args:
         first: seeds by prompts.
         second: the same seeds and prompts under the other configuration.
-        method: as `rate_over_seeds`.
-        seed: of the bootstrap.
 
     Raises:
-        ConfigError: another method.
         ValueError: the two have different numbers of seeds or prompts.
     """
     pairs = [list(zip(a, b, strict=True)) for a, b in zip(first, second, strict=True)]
     minuends = [[None if None in pair else pair[0] for pair in row] for row in pairs]
     subtrahends = [[None if None in pair else pair[1] for pair in row] for row in pairs]
     (minuend_SP, left_out), (subtrahend_SP, _) = _scored(minuends), _scored(subtrahends)
-    return _over_seeds(minuend_SP - subtrahend_SP, left_out, _t_interval if _is_t(method) else _bootstrap(seed))
-
-
-def _is_t(method: str) -> bool:
-    if method not in METHODS:
-        raise ConfigError(one_of("method", method, METHODS))
-    return method == "t"
+    return _over_seeds(minuend_SP - subtrahend_SP, left_out, _t_interval)
 
 
 def _scored(outcomes: Outcomes) -> tuple[Table, int]:
@@ -156,16 +140,3 @@ def _t_interval(table_SP: Table) -> tuple[float, float]:
     variance, quantile = _variance(table_SP)
     half = quantile * math.sqrt(variance) if table_SP.any() else wilson(0, table_SP.shape[1])[1]
     return max(-1.0, mean - half), min(1.0, mean + half)
-
-
-def _bootstrap(seed: int) -> Interval:
-    def interval(table_SP: Table) -> tuple[float, float]:
-        seeds, prompts = table_SP.shape
-        rng = np.random.default_rng(seed)
-        drawn_RS = rng.multinomial(seeds, np.full(seeds, 1 / seeds), size=RESAMPLES)
-        drawn_RP = rng.multinomial(prompts, np.full(prompts, 1 / prompts), size=RESAMPLES)
-        means = ((drawn_RS @ table_SP) * drawn_RP).sum(axis=1) / (seeds * prompts)
-        lower, upper = np.quantile(means, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
-        return float(lower), float(upper)
-
-    return interval
