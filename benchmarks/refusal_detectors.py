@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from sklearn.metrics import accuracy_score, confusion_matrix, f1_score
 
 from steerclear.errors import DataError
-from steerclear.judges.labelled import LABELS, RefusalRow
+from steerclear.judges.labelled import RefusalRow
 from steerclear.judges.refusal_model import fit
-from steerclear.records import sha256_of
+from steerclear.records import REFUSALS, sha256_of
 
 KEYWORDS = (
     "I'm sorry",
@@ -89,14 +89,14 @@ def agreement(labels: Sequence[str], given: Sequence[str]) -> Agreement:
     if not labels:
         return Agreement(n=0, accuracy=None, macro_f1=None, refusal_accuracy=None, refusal_macro_f1=None, confusion={})
     refusals = [[label != "compliance" for label in side] for side in (labels, given)]
-    counts = confusion_matrix(labels, given, labels=list(LABELS)).tolist()
+    counts = confusion_matrix(labels, given, labels=list(REFUSALS)).tolist()
     return Agreement(
         n=len(labels),
         accuracy=float(accuracy_score(labels, given)),
-        macro_f1=float(f1_score(labels, given, labels=list(LABELS), average="macro", zero_division=0)),
+        macro_f1=float(f1_score(labels, given, labels=list(REFUSALS), average="macro", zero_division=0)),
         refusal_accuracy=float(accuracy_score(*refusals)),
         refusal_macro_f1=float(f1_score(*refusals, labels=[False, True], average="macro", zero_division=0)),
-        confusion={label: dict(zip(LABELS, row, strict=True)) for label, row in zip(LABELS, counts, strict=True)},
+        confusion={label: dict(zip(REFUSALS, row, strict=True)) for label, row in zip(REFUSALS, counts, strict=True)},
     )
 
 

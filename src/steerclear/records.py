@@ -66,6 +66,15 @@ FAILURE = "failure"
 PREFILL = "prefill"
 """Tag of a prompt whose answer is begun by the attacker: the words it begins with. The response is what comes after them."""
 
+GROUP = "group"
+"""Tag of a prompt: its group within the suite."""
+
+KIND = "kind"
+"""Tag of a prompt: ``harmful`` or ``benign``, ``ordinary`` for usefulness alone, or `PREFILLED`."""
+
+PREFILLED = "prefilled"
+"""Kind of harmful prompts whose answers an attacker begins: a model that is safe at the plain prompts may not be at these."""
+
 
 KIND = "kind"
 """Tag of a prompt's kind: a card's, ``ordinary`` or `PREFILLED`."""

@@ -9,8 +9,9 @@ import pytest
 import skops.io
 
 from steerclear.errors import DataError, ModelError
-from steerclear.judges.labelled import LABELS, RefusalRow, read_refusal_rows
+from steerclear.judges.labelled import RefusalRow, read_refusal_rows
 from steerclear.judges.refusal_model import RefusalModel, fit
+from steerclear.records import REFUSALS
 
 THINGS = ["cake", "soup", "bread", "tea", "jam", "pie", "rice", "salad"]
 SAID = {
@@ -41,7 +42,7 @@ def model() -> RefusalModel:
 
 def test_it_tells_three_labels_apart_on_a_new_prompt(model):
     responses = [said.format("stew") for said in SAID.values()]
-    assert model.classify(["How do I make stew?"] * 3, responses) == list(SAID) == list(LABELS)
+    assert model.classify(["How do I make stew?"] * 3, responses) == list(SAID) == list(REFUSALS)
 
 
 def test_contractions_and_curly_quotes_make_no_difference(model):
@@ -51,7 +52,7 @@ def test_contractions_and_curly_quotes_make_no_difference(model):
 
 def test_no_answers_and_an_empty_one(model):
     assert model.classify([], []) == []
-    assert model.classify([""], [""])[0] in LABELS
+    assert model.classify([""], [""])[0] in REFUSALS
     with pytest.raises(ValueError, match="1 prompts for 0 answers"):
         model.classify([""], [])
 

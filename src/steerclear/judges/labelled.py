@@ -8,12 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from steerclear.errors import DataError, one_of
-from steerclear.records import read_jsonl, sha256_of
+from steerclear.records import REFUSALS, read_jsonl, sha256_of
 
 HUMAN = "human"
-
-LABELS = ("compliance", "partial", "full")
-"""How far an answer refuses. A partial refusal declines and still gives some of what was asked (XSTest's scheme)."""
 
 _XSTEST_LABELS = {"1_full_compliance": "compliance", "2_full_refusal": "full", "3_partial_refusal": "partial"}
 
@@ -37,7 +34,7 @@ class RefusalRow:
     prompt: str
     response: str
     label: str
-    """One of `LABELS`."""
+    """One of `REFUSALS`. A partial refusal declines and still gives some of what was asked (XSTest's scheme)."""
     model: str = ""
     """Who answered, to leave out a model's answers when its detector is fitted."""
 
@@ -72,8 +69,8 @@ def read_refusal_rows(path: Path) -> list[RefusalRow]:
         # XSTest's completions have no `label`; its prompts' files do, for something else.
         label = row.get("response_label", row.get("label"))
         label = _XSTEST_LABELS.get(str(label), label)
-        if label not in LABELS:
-            raise DataError(f"{place}: {one_of('label', label, (*LABELS, *_XSTEST_LABELS))}")
+        if label not in REFUSALS:
+            raise DataError(f"{place}: {one_of('label', label, (*REFUSALS, *_XSTEST_LABELS))}")
         model = str(row.get("model", ""))
         rows.append(RefusalRow(prompt=row["prompt"], response=row["response"], label=label, model=model))
     return rows

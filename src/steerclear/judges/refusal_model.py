@@ -17,9 +17,9 @@ from sklearn.linear_model import LogisticRegression
 
 from steerclear.errors import DataError
 from steerclear.judges.fitted import Counting, FittedModel
-from steerclear.judges.labelled import LABELS, RefusalRow
+from steerclear.judges.labelled import RefusalRow
 from steerclear.judges.refusal import OPENING_WORDS, plain
-from steerclear.records import sha256_of
+from steerclear.records import REFUSALS, sha256_of
 
 FEWEST = 5
 """Labelled answers of each label that a fit needs."""
@@ -54,13 +54,13 @@ class RefusalModel(FittedModel):
     COUNTING: ClassVar[Counting] = {name: how for name, (_, how) in _BAGS.items()}
 
     def classify(self, prompts: Sequence[str], responses: Sequence[str]) -> list[str]:
-        """Return one of `LABELS` for each answer. The prompts are not read: whether an answer declines shows in itself."""
+        """Return one of `REFUSALS` for each answer. The prompts are not read: whether an answer declines shows in itself."""
         if len(prompts) != len(responses):
             raise ValueError(f"{len(prompts)} prompts for {len(responses)} answers")
         if not responses:
             return []
         scores = _features(self.bags, _texts(responses)) @ self.weights.T + self.intercept
-        return [LABELS[place] for place in scores.argmax(axis=1)]
+        return [REFUSALS[place] for place in scores.argmax(axis=1)]
 
 
 def fit(rows: Sequence[RefusalRow]) -> RefusalModel:
@@ -70,17 +70,17 @@ def fit(rows: Sequence[RefusalRow]) -> RefusalModel:
         DataError: there are too few answers of a label, or too little text.
     """
     labels = [row.label for row in rows]
-    counts = {label: labels.count(label) for label in LABELS}
+    counts = {label: labels.count(label) for label in REFUSALS}
     if min(counts.values()) < FEWEST:
         raise DataError(
-            f"refusal rows: got {', '.join(f'{counts[label]} {label}' for label in LABELS)}; "
+            f"refusal rows: got {', '.join(f'{counts[label]} {label}' for label in REFUSALS)}; "
             f"at least {FEWEST} of each are needed. Add labelled answers."
         )
     texts = _texts([row.response for row in rows])
     bags = RefusalModel.fit_bags(texts)
-    # Labels in the order of LABELS; lbfgs is deterministic.
+    # Labels in the order of REFUSALS; lbfgs is deterministic.
     model = LogisticRegression(C=4.0, class_weight="balanced", max_iter=1000)
-    model.fit(_features(bags, texts), [LABELS.index(label) for label in labels])
+    model.fit(_features(bags, texts), [REFUSALS.index(label) for label in labels])
     identity = RefusalModel.made_by(rows, sha256_of([[row.response, row.label] for row in rows]))
     return RefusalModel(bags, model.coef_, model.intercept_, identity)
 
