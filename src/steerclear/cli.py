@@ -6,9 +6,10 @@ import os
 import sys
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from steerclear import __version__
 from steerclear.errors import ConfigError, SteerClearError
@@ -29,10 +30,12 @@ app = typer.Typer(
     rich_markup_mode=None,
     help="Fine-tune a language model on benign data and steer it clear of a few unsafe answers.",
 )
+recipe_app = typer.Typer(no_args_is_help=True, help="Look at recipes.")
+app.add_typer(recipe_app, name="recipe")
 judge_app = typer.Typer(no_args_is_help=True, help="Fit the local harmfulness judge, or judge answers with it.")
 app.add_typer(judge_app, name="judge")
 
-RECIPE_COMMAND = {"allow_extra_args": True, "ignore_unknown_options": True}
+RECIPE_COMMAND = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": ["--help", "-h"]}
 RECIPE_HELP = "Arguments: [RECIPE.yaml] [--key value ...], dotted keys for sections, e.g. --training.penalty_weight 1."
 JUDGE_HELP = (
     "The judge: --classifier FILE, --guard.model MODEL, --reward.model MODEL, --rating.model.path MODEL or "
@@ -43,6 +46,43 @@ PAPER_HELP = (
     "--recipe.training.max_steps 100."
 )
 BAD_INPUT, NOT_MET = 2, 1
+
+
+class RecipeCommand(TyperCommand):
+    """A command that runs a recipe: its help lists all settings, by section, with their defaults."""
+
+    kind = "train"
+
+    def format_epilog(self, context: Any, formatter: Any) -> None:
+        """Write the settings after the epilog."""
+        from steerclear.recipe.reference import help_text
+
+        super().format_epilog(context, formatter)
+        formatter.write(f"\nSettings (docs/settings.md says more):\n\n{help_text(self.kind)}\n")
+
+
+class SweepCommand(RecipeCommand):
+    """A command that runs a sweep."""
+
+    kind = "sweep"
+
+
+class TuneCommand(RecipeCommand):
+    """A command that runs a search."""
+
+    kind = "tune"
+
+
+class HarvestCommand(RecipeCommand):
+    """A command that runs a harvest."""
+
+    kind = "harvest"
+
+
+class ContrastCommand(RecipeCommand):
+    """A command that makes contrastive rows."""
+
+    kind = "contrast"
 
 
 def log(message: str) -> None:
@@ -93,7 +133,7 @@ def _main(
         )
 
 
-@app.command(context_settings=RECIPE_COMMAND, epilog=RECIPE_HELP)
+@app.command(cls=RecipeCommand, context_settings=RECIPE_COMMAND, epilog=RECIPE_HELP)
 def train(context: typer.Context) -> None:
     """Train a model, continue a killed training, and evaluate it where the recipe names suites."""
     _quiet_start()
@@ -115,7 +155,7 @@ def train(context: typer.Context) -> None:
         _print_runs([RunData(name=run.output.name, scores=scores, attacks=read_attacks(run.output))])
 
 
-@app.command(context_settings=RECIPE_COMMAND, epilog=RECIPE_HELP)
+@app.command(cls=RecipeCommand, context_settings=RECIPE_COMMAND, epilog=RECIPE_HELP)
 def evaluate(
     context: typer.Context,
     checkpoint: Annotated[
@@ -133,26 +173,18 @@ def evaluate(
     Several models are also laid side by side in the run's folder: table.md, table.csv, differences.csv, index.html.
     """
     _quiet_start()
-    from steerclear.attacks.figures import read_attacks
+    from steerclear import api
     from steerclear.evaluation.requirements import check, parse
     from steerclear.evaluation.scores import terminal_scores
-    from steerclear.experiments.run import Run
     from steerclear.recipe.train import load_recipe
-    from steerclear.report.read_runs import Place
-    from steerclear.report.report import lay_side_by_side
-    from steerclear.report.run_data import RunData
 
     conditions = [parse(text) for text in require or ()]
     recipe = load_recipe(context.args)
-    evaluated, failed = Run(recipe, log).evaluate_all(checkpoint or ["final"])
-    runs = [
-        RunData(name=target.name, scores=scores, attacks=read_attacks(target.folder)) for target, scores in evaluated
-    ]
+    evaluated = api.evaluate(recipe, checkpoints=checkpoint or ["final"], log=log)
+    runs, failed = list(evaluated.models.values()), evaluated.failed
     for run in runs:
         _print(terminal_scores(run.scores, f"{recipe.output} ({run.name})"))
     _print_runs(runs)
-    if len(runs) > 1:
-        lay_side_by_side([Place(target.name, target.folder) for target, _ in evaluated], Path(recipe.output), log)
     met = True
     for run in runs:
         for outcome in check(run.scores, conditions):
@@ -161,10 +193,10 @@ def evaluate(
     for name, error in failed.items():
         log(f"failed: {name}: {error}")
     if failed or not met:
-        raise typer.Exit(BAD_INPUT if failed and not evaluated else NOT_MET)
+        raise typer.Exit(BAD_INPUT if failed and not runs else NOT_MET)
 
 
-@app.command(context_settings=RECIPE_COMMAND, epilog=RECIPE_HELP)
+@app.command(cls=RecipeCommand, context_settings=RECIPE_COMMAND, epilog=RECIPE_HELP)
 def attack(
     context: typer.Context,
     checkpoint: Annotated[
@@ -180,18 +212,17 @@ def attack(
     The tables are in the run's folder too: attacks.md and attacks.csv.
     """
     _quiet_start()
-    from steerclear.experiments.run import Run
+    from steerclear import api
     from steerclear.recipe.train import load_recipe
 
-    recipe = load_recipe(context.args)
-    attacked, failed = Run(recipe, log).attack_all(checkpoint or ["final"])
-    _print_runs(attacked)
-    if attacked:
-        log(f"tables: {Path(recipe.output) / 'attacks.md'}")
-    _tell_failures(failed)
+    attacked = api.attack(load_recipe(context.args), checkpoints=checkpoint or ["final"], log=log)
+    _print_runs(list(attacked.models.values()))
+    if attacked.models:
+        log(f"tables: {attacked.path / 'attacks.md'}")
+    _tell_failures(attacked.failed)
 
 
-@app.command(context_settings=RECIPE_COMMAND, epilog=RECIPE_HELP)
+@app.command(cls=RecipeCommand, context_settings=RECIPE_COMMAND, epilog=RECIPE_HELP)
 def compare(context: typer.Context) -> None:
     """Train and evaluate every variant of a recipe, and write a table and a page with all of them."""
     _quiet_start()
@@ -207,7 +238,7 @@ def compare(context: typer.Context) -> None:
     _tell_failures(failed)
 
 
-@app.command(context_settings=RECIPE_COMMAND, epilog=RECIPE_HELP)
+@app.command(cls=SweepCommand, context_settings=RECIPE_COMMAND, epilog=RECIPE_HELP)
 def sweep(
     context: typer.Context,
     workers: Annotated[int, typer.Option(help="Cells at a time on this machine; each takes a GPU, in turn.")] = 1,
@@ -223,8 +254,8 @@ def sweep(
 ) -> None:
     """Train and evaluate a grid of recipes, cells side by side; or do what is missing of it."""
     _quiet_start()
+    from steerclear import api
     from steerclear.experiments.cells import load_sweep
-    from steerclear.experiments.sweep import sweep
     from steerclear.store.executor import RayOptions
 
     recipe = load_sweep(context.args)
@@ -232,7 +263,7 @@ def sweep(
         _print_estimate(recipe, workers)
         return
     options = None if ray is None else RayOptions(address=ray, cpus=cell_cpus, gpus=cell_gpus)
-    outcome = sweep(recipe, log, workers=workers, ray=options)
+    outcome = api.sweep(recipe, workers=workers, ray=options, log=log)
     _tell_failures(outcome.failed)
 
 
@@ -305,7 +336,7 @@ def cell(
         raise typer.Exit(NOT_MET)
 
 
-@app.command(context_settings=RECIPE_COMMAND, epilog=RECIPE_HELP)
+@app.command(cls=TuneCommand, context_settings=RECIPE_COMMAND, epilog=RECIPE_HELP)
 def tune(
     context: typer.Context,
     workers: Annotated[int, typer.Option(help="Processes on this host that train; each takes a GPU, in turn.")] = 1,
@@ -317,14 +348,15 @@ def tune(
     """
     _quiet_start()
 
-    from steerclear.experiments.tune import load_tune_recipe, plan, tune
+    from steerclear import api
+    from steerclear.experiments.tune import load_tune_recipe, plan
     from steerclear.experiments.tune_report import tune_table, verdict
 
     recipe = load_tune_recipe(context.args)
     if dry_run:
         plan(recipe, log, count=workers)
         return
-    tuned = tune(recipe, log, count=workers)
+    tuned = api.tune(recipe, workers=workers, log=log)
     if tuned is None:
         return
     _print(tune_table(recipe, tuned.outcomes))
@@ -336,7 +368,7 @@ def tune(
     log(f"best: {tuned.recipe}")
 
 
-@app.command(context_settings=RECIPE_COMMAND, epilog=RECIPE_HELP)
+@app.command(cls=RecipeCommand, context_settings=RECIPE_COMMAND, epilog=RECIPE_HELP)
 def curve(
     context: typer.Context,
     checkpoints: Annotated[
@@ -385,14 +417,15 @@ def report(
     ] = False,
 ) -> None:
     """Write one page about finished runs: verdict, charts, tables, and answers side by side; hidden text stays hidden."""
+    from steerclear import api
     from steerclear.evaluation.curve import PickLimits
-    from steerclear.report.report import report
 
     limits = PickLimits(over_refusal=max_over_refusal, degenerate=max_degenerate)
-    log(f"page: {report(folders, output, log, title=title, baseline=baseline, limits=limits, model_cards=model_card)}")
+    page = api.report(folders, output, title=title, baseline=baseline, limits=limits, model_cards=model_card, log=log)
+    log(f"page: {page}")
 
 
-@app.command(context_settings=RECIPE_COMMAND, epilog=RECIPE_HELP)
+@app.command(cls=HarvestCommand, context_settings=RECIPE_COMMAND, epilog=RECIPE_HELP)
 def harvest(
     context: typer.Context,
     workers: Annotated[int, typer.Option(help="Processes on this host that answer; each takes a GPU, in turn.")] = 1,
@@ -409,8 +442,9 @@ def harvest(
     The same command may run on several hosts that share the output folder.
     """
     _quiet_start()
+    from steerclear import api
     from steerclear.generation.parts import parse_shard
-    from steerclear.harvest.harvest import harvest, plan
+    from steerclear.harvest.harvest import plan
     from steerclear.recipe.harvest import load_harvest_recipe
 
     recipe = load_harvest_recipe(context.args)
@@ -418,7 +452,7 @@ def harvest(
         plan(recipe, log)
         return
     part = None if shard is None else parse_shard(shard)
-    rows = harvest(recipe, log, count=workers, shard=part)
+    rows = api.harvest(recipe, workers=workers, shard=part, log=log)
     if rows is not None:
         log(f"harvested: {rows}")
 
@@ -437,13 +471,12 @@ def generate(
 ) -> None:
     """Answer a file of prompts."""
     _quiet_start()
+    from steerclear import api
     from steerclear.config import build_from
-    from steerclear.evaluation.files import answer_file
-    from steerclear.generation.options import GenerationOptions, ModelOptions
+    from steerclear.generation.options import GenerationOptions
 
-    options = build_from(GenerationOptions, context.args)
-    source = ModelOptions(path=model, adapter=adapter)
-    answers = answer_file(source, prompts, output, template, limit, options)
+    decoding = build_from(GenerationOptions, context.args)
+    answers = api.generate(model, prompts, output, adapter=adapter, template=template, limit=limit, generation=decoding)
     typer.echo(f"{len(answers)} answers in {output}")
 
 
@@ -471,9 +504,10 @@ def import_files(
 ) -> None:
     """Turn labelled tables or logs (columns prompt, response, is_safe, or others by --map) into row files for recipes."""
     _quiet_start()
+    from steerclear import api
     from steerclear.data.columns import ImportOptions
     from steerclear.data.import_report import describe, describe_rows
-    from steerclear.data.import_rows import import_rows, parse_mapping, preview
+    from steerclear.data.import_rows import parse_mapping, preview
 
     options = ImportOptions(
         map=parse_mapping(mapping or ()),
@@ -493,21 +527,19 @@ def import_files(
         raise ConfigError(
             "import: got --reveal without --dry-run. An import shows no rows; leave it out or add --dry-run."
         )
-    imported = import_rows(files, output, options)
+    imported = api.import_rows(files, output, options)
     typer.echo(describe(imported) if imported else f"{output} holds this import already.")
     log(f"imported: {output}")
 
 
-@app.command(context_settings=RECIPE_COMMAND, epilog=RECIPE_HELP)
+@app.command(cls=ContrastCommand, context_settings=RECIPE_COMMAND, epilog=RECIPE_HELP)
 def contrast(context: typer.Context) -> None:
     """Make benign rows whose prompts only seem toxic: toxic words, harmless prompts with them, judged answers; or continue."""
     _quiet_start()
-    from steerclear.attacks.behaviors import all_prompts
-    from steerclear.harvest.contrast import contrast
+    from steerclear import api
     from steerclear.recipe.contrast import load_contrast_recipe
 
-    recipe = load_contrast_recipe(context.args)
-    log(f"contrastive rows: {contrast(recipe, all_prompts(recipe.evaluation), log)}")
+    log(f"contrastive rows: {api.contrast(load_contrast_recipe(context.args), log=log)}")
 
 
 @app.command()
@@ -524,6 +556,21 @@ def review(
         command.export(file, export, log)
     else:
         command.review(file, log, port=port, browser=browser)
+
+
+@recipe_app.command("show", context_settings=RECIPE_COMMAND, epilog=RECIPE_HELP)
+def recipe_show(context: typer.Context) -> None:
+    """Print a recipe of any kind with every default filled in."""
+    from steerclear.config import build, dump_yaml, to_tree
+    from steerclear.errors import one_of
+    from steerclear.recipe.reference import recipe_classes
+    from steerclear.recipe.train import KIND, load_tree
+
+    tree = load_tree(context.args)
+    kinds, kind = recipe_classes(), tree.get("kind", KIND)
+    if kind not in kinds:
+        raise ConfigError(one_of("kind", kind, kinds))
+    typer.echo(dump_yaml(to_tree(build(kinds[kind], tree))), nl=False)
 
 
 @judge_app.command("fit")
@@ -566,13 +613,13 @@ def judge_score(
 ) -> None:
     """Judge answers and print their rates; on labelled rows print how well the judge does."""
     _quiet_start()
+    from steerclear import api
     from steerclear.config import build_from
-    from steerclear.evaluation.files import score_file
     from steerclear.evaluation.scores import Scores, terminal_scores
     from steerclear.judges.options import JudgeOptions
 
     judge = build_from(JudgeOptions, context.args)
-    result = score_file(answers, judge, output, log, refusal_model)
+    result = api.judge(answers, judge, output=output, refusal_model=refusal_model, log=log)
     if isinstance(result, Scores):
         _print(terminal_scores(result, str(answers)))
         return
@@ -609,10 +656,9 @@ def merge(
 ) -> None:
     """Fold an adapter into its base and save a plain model."""
     _quiet_start()
-    from steerclear.training.merge import merge_adapter
+    from steerclear import api
 
-    merge_adapter(base, adapter, output)
-    typer.echo(f"merged model in {output}")
+    typer.echo(f"merged model in {api.merge_adapter(base, adapter, output)}")
 
 
 @app.command(
@@ -627,7 +673,7 @@ def demo(context: typer.Context) -> None:
     run_demo(build_from(DemoOptions, context.args))
 
 
-@app.command(context_settings=RECIPE_COMMAND, epilog=RECIPE_HELP)
+@app.command(cls=RecipeCommand, context_settings=RECIPE_COMMAND, epilog=RECIPE_HELP)
 def doctor(context: typer.Context) -> None:
     """Check the installation, and a recipe: files, model, template, gradients, memory and time."""
     _quiet_start()

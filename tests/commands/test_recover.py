@@ -137,8 +137,8 @@ def test_what_cannot_recover_is_refused_before_anything_is_trained(
         (recipe | {"training.penalty_weight": 0}, "a penalty to steer by, got penalty_weight 0"),
         (recipe | {"training.sampling": "uniform"}, "needs stratified sampling"),
         (recipe | {"training.objective": "kto"}, "got objective kto"),
-        (recipe | {"training.added_share": 0.5}, "recovery: got training.added_share 0.5"),
-        (recipe | {"data.added_count": 5}, "recovery: got data.added_count 5"),
+        (recipe | {"training.extra_share": 0.5}, "recovery: got training.extra_share 0.5"),
+        (recipe | {"data.extra_count": 5}, "recovery: got data.extra_count 5"),
     ):
         code, _, said = steerclear("train", **settings)
         assert (code, message in said, "phase 1" in said) == (2, True, False), said

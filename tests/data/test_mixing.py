@@ -219,7 +219,7 @@ def test_two_cycles_keep_their_shares_and_their_own_orders() -> None:
     for start in range(0, 160, 16):
         step, other = order[start : start + 16], alone[start : start + 16]
         assert sorted(i - 100 for i in step if 100 <= i < 105) == sorted(i - 120 for i in other if i >= 120)
-    with pytest.raises(ConfigError, match=r"unsafe_share 0.6, added_share 0.4: together 16 of the 16 rows"):
+    with pytest.raises(ConfigError, match=r"unsafe_share 0.6, extra_share 0.4: together 16 of the 16 rows"):
         order_of(100, [Cycle("unsafe", 5, 0.6), Cycle("added", 3, 0.4)], 16, 0, 0)
 
 

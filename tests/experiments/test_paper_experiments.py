@@ -105,9 +105,9 @@ def test_penalty_weights_are_those_of_table_4() -> None:
 def test_the_numbers_of_rows_are_of_unsafe_ones_and_for_stl_of_safe_ones() -> None:
     found = by_name(cells("table3", "llama-7b"))
     stl, emd = found["llama-7b/stl/300"].recipe, found["llama-7b/emd/300"].recipe
-    assert (emd.data.unsafe, emd.data.unsafe_count, emd.data.added) == ("NO-SUCH-unsafe", 300, None)
-    assert (stl.data.unsafe, stl.data.unsafe_count, stl.data.added_count) == (None, None, 300)
-    assert str(stl.data.added).endswith("stl/safety_only.jsonl")
+    assert (emd.data.unsafe, emd.data.unsafe_count, emd.data.extra) == ("NO-SUCH-unsafe", 300, None)
+    assert (stl.data.unsafe, stl.data.unsafe_count, stl.data.extra_count) == (None, None, 300)
+    assert str(stl.data.extra).endswith("stl/safety_only.jsonl")
     assert stl.training["penalty_weight"] == 0
 
 
@@ -115,9 +115,9 @@ def test_figures_look_along_the_training_and_figure_5_adds_contrastive_rows() ->
     assert {cell.recipe.evaluation.every_steps for cell in cells("figure9", *FOUR)} == {50}
     assert {cell.recipe.evaluation.every_steps for cell in cells("table2", "tiny")} == {None}
     found = by_name(cells("figure5", "llama-7b"))
-    assert found["llama-7b/emd/1000/with/x3"].recipe.data.added == "NO-SUCH-contrast"
+    assert found["llama-7b/emd/1000/with/x3"].recipe.data.extra == "NO-SUCH-contrast"
     assert found["llama-7b/emd/1000/with/x3"].recipe.training["penalty_weight"] == pytest.approx(3 * 0.83)
-    assert found["llama-7b/emd/1000/without/x1"].recipe.data.added is None
+    assert found["llama-7b/emd/1000/without/x1"].recipe.data.extra is None
 
 
 def test_each_of_several_models_has_a_base_and_unsafe_rows_of_its_own() -> None:

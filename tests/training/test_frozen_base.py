@@ -18,12 +18,12 @@ Rows = Callable[[int, int], Dataset]
 LORA = {"r": 4, "lora_alpha": 8, "lora_dropout": 0.0, "target_modules": ["q_proj", "v_proj"], "task_type": "CAUSAL_LM"}
 ALL = {"avoid_tokens": "all"}
 FORMS: list[dict[str, Any]] = [
-    {"objective": "gradient_ascent", "anchor_weight": 0.8, **ALL},
+    {"objective": "gradient_ascent", "kl_weight": 0.8, **ALL},
     {"objective": "npo", "npo_beta": 0.4, **ALL},
-    {"objective": "npo_mean", "anchor_weight": 0.5, **ALL},
+    {"objective": "npo_mean", "kl_weight": 0.5, **ALL},
     {"objective": "simnpo", **ALL},
     {"objective": "emd", "gate_power": 1.0, "token_decay": 0.7, **ALL},
-    {"objective": "circuit_breaker", "anchor_weight": 0.3, **ALL},
+    {"objective": "circuit_breaker", "kl_weight": 0.3, **ALL},
 ]
 each_form = pytest.mark.parametrize("form", FORMS, ids=lambda form: form["objective"])
 
@@ -79,7 +79,7 @@ def step_by_hand(trainer: Any, base: Any, tokenizer: Any, dataset: Dataset, form
         penalties.append(loss)
         counts.append(count)
     total = torch.cat(benign).mean() + 2.0 * sum(penalties) / sum(counts)
-    total = total + form.get("anchor_weight", 0.0) * torch.cat(anchor).mean()
+    total = total + form.get("kl_weight", 0.0) * torch.cat(anchor).mean()
     total.backward()
     return total.item()
 
@@ -128,7 +128,7 @@ def test_no_way_of_cutting_the_batch_changes_the_gradient(
         assert close(split, whole), cut
         for name in {"penalty", "penalty_count", "anchor"} & set(log):
             assert split_log[name] == pytest.approx(log[name], rel=1e-5), (cut, name)
-        assert ("anchor" in log) == ("anchor_weight" in form)
+        assert ("anchor" in log) == ("kl_weight" in form)
 
 
 @pytest.mark.parametrize("form", FORMS[:3], ids=lambda form: form["objective"])
@@ -153,7 +153,7 @@ def test_the_anchor_is_an_exact_zero_before_the_first_step_and_grows(
 ) -> None:
     """A new adapter adds nothing, its dropout too."""
     trainer = make_trainer(
-        rows(5, 3), peft_config=LoraConfig(**(LORA | {"lora_dropout": 0.3})), objective="npo", anchor_weight=1.0,
+        rows(5, 3), peft_config=LoraConfig(**(LORA | {"lora_dropout": 0.3})), objective="npo", kl_weight=1.0,
         max_steps=3, learning_rate=0.1, loss_impl=impl, **cut,
     )  # fmt: skip
     trainer.train()
@@ -207,13 +207,13 @@ def test_the_base_is_not_asked_where_nothing_is_compared(
     ours = head_module.as_base
     monkeypatch.setattr(head_module, "as_base", lambda *args: (asked.append(1), ours(*args))[1])
     counts = {}
-    for form in ({"objective": "npo"}, {"objective": "simnpo"}, {"objective": "simnpo", "anchor_weight": 1.0}):
+    for form in ({"objective": "npo"}, {"objective": "simnpo"}, {"objective": "simnpo", "kl_weight": 1.0}):
         asked.clear()
         trainer = make_trainer(
             rows(5, 1), peft_config=adapter(), per_device_train_batch_size=1, gradient_accumulation_steps=6, **form
         )
         trainer.train()
-        counts[(form["objective"], "anchor_weight" in form)] = len(asked)
+        counts[(form["objective"], "kl_weight" in form)] = len(asked)
     assert counts == {("npo", False): 1, ("simnpo", False): 0, ("simnpo", True): 5}
 
 
@@ -221,7 +221,7 @@ def test_the_anchor_holds_gradient_ascent_back(make_trainer: Any, rows: Rows) ->
     moved = []
     for weight in (1e-6, 5.0):
         trainer = make_trainer(
-            rows(5, 3), peft_config=LoraConfig(**LORA), objective="gradient_ascent", anchor_weight=weight, max_steps=20,
+            rows(5, 3), peft_config=LoraConfig(**LORA), objective="gradient_ascent", kl_weight=weight, max_steps=20,
             learning_rate=0.05, penalty_weight=0.5, **ALL,
         )  # fmt: skip
         trainer.train()
@@ -230,9 +230,7 @@ def test_the_anchor_holds_gradient_ascent_back(make_trainer: Any, rows: Rows) ->
 
 
 def test_held_out_rows_have_an_anchor_too(make_trainer: Any, rows: Rows) -> None:
-    trainer = make_trainer(
-        rows(3, 2), eval_dataset=rows(4, 0), peft_config=adapter(), objective="npo", anchor_weight=0.5
-    )
+    trainer = make_trainer(rows(3, 2), eval_dataset=rows(4, 0), peft_config=adapter(), objective="npo", kl_weight=0.5)
     figures = trainer.evaluate()
     assert figures["eval_anchor"] > 0
     assert figures["eval_loss"] == pytest.approx(figures["eval_benign_loss"] + 0.5 * figures["eval_anchor"], rel=1e-5)
@@ -242,9 +240,9 @@ def test_held_out_rows_have_an_anchor_too(make_trainer: Any, rows: Rows) -> None
     ("form", "lora", "message"),
     [
         ({"objective": "npo"}, None, r"objective=npo: compares with the frozen base model.*here all weights train"),
-        ({"objective": "emd", "anchor_weight": 0.5}, None, "anchor_weight=0.5: compares with the frozen base"),
+        ({"objective": "emd", "kl_weight": 0.5}, None, "kl_weight=0.5: compares with the frozen base"),
         ({"objective": "npo"}, {"bias": "lora_only"}, "adapter 'default' trains biases of the base itself"),
-        ({"objective": "emd", "anchor_weight": -1.0}, {}, r"anchor_weight: got -1.0, allowed: 0 \(no anchor\) or more"),
+        ({"objective": "emd", "kl_weight": -1.0}, {}, r"kl_weight: got -1.0, allowed: 0 \(no anchor\) or more"),
         ({"objective": "nlcl", "gate_power": 1.0}, {}, "gate_power: got 1.0 with objective 'nlcl'"),
         ({"objective": "emd", "npo_beta": 1.0}, {}, "npo_beta: got 1.0 with objective 'emd'"),
     ],

@@ -268,7 +268,7 @@ def test_added_rows_have_a_share_of_their_own(make_trainer: Any, rows: Rows, cha
         "sampling": "stratified", "unsafe_share": 0.2, "per_device_train_batch_size": 5, "max_steps": -1, **changes,
         **OBJECTIVES[1],
     }  # fmt: skip
-    trainer = make_trainer(dataset, added_share=0.4, **settings)
+    trainer = make_trainer(dataset, extra_share=0.4, **settings)
     parts = trainer.train_dataset["part"]
     order = [parts[i] for i in trainer._get_train_sampler()]
     for start in range(0, len(order) - 4, 5):
@@ -277,10 +277,10 @@ def test_added_rows_have_a_share_of_their_own(make_trainer: Any, rows: Rows, cha
     plain = make_trainer(dataset, **settings)
     parts = plain.train_dataset["part"]
     assert Counter(parts[i] for i in plain._get_train_sampler())["added"] == parts.count("added")
-    alone = make_trainer(dataset, added_share=0.4, **(settings | {"penalty_weight": 0.0}))
+    alone = make_trainer(dataset, extra_share=0.4, **(settings | {"penalty_weight": 0.0}))
     assert alone.sampling_summary()["sampling"] == "stratified"
     with pytest.raises(ConfigError, match="with no added row"):
-        make_trainer(both, added_share=0.4, **settings)
+        make_trainer(both, extra_share=0.4, **settings)
 
 
 def test_tokenized_rows_are_taken_as_they_are(make_trainer: Any, rows: Rows, step_gradient: Any) -> None:
@@ -311,8 +311,8 @@ def test_full_fine_tuning_of_a_tied_head_moves_no_ground_cost(
         ({"normalization": "mean"}, "normalization: got 'mean', allowed: global, paper"),
         ({"sampling": "random"}, "sampling: got 'random', allowed: stratified, uniform"),
         ({"unsafe_share": 1.0}, "unsafe_share: got 1.0, allowed: above 0 and below 1"),
-        ({"added_share": 0.0}, "added_share: got 0.0, allowed: above 0 and below 1, or none"),
-        ({"added_share": 0.1, "sampling": "uniform"}, "added_share: got 0.1 with sampling 'uniform'"),
+        ({"extra_share": 0.0}, "extra_share: got 0.0, allowed: above 0 and below 1, or none"),
+        ({"extra_share": 0.1, "sampling": "uniform"}, "extra_share: got 0.1 with sampling 'uniform'"),
         ({"packing": True, "packing_strategy": "wrapped"}, "packing_strategy: got 'wrapped', allowed: bfd"),
         ({"avoid_tokens": "last"}, "avoid_tokens: got 'last', allowed: all, first"),
         ({"avoid_first_k": 0}, "avoid_first_k: got 0, allowed: 1 or more"),

@@ -101,7 +101,7 @@ def test_trap_8_two_ranks_give_the_gradient_of_one(tmp_path: Path, make_llama: A
         {"objective": "emd"},
         {"objective": "nlcl"},
         {"objective": "unlikelihood", "token_decay": 0.7},
-        {"objective": "npo", "anchor_weight": 0.5, "lora": lora},
+        {"objective": "npo", "kl_weight": 0.5, "lora": lora},
     ]
     runs = json.dumps([common | changes for changes in settings])
     script = str(Path(__file__).with_name("ddp_step.py"))

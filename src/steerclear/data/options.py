@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 from steerclear.data.templates import TEMPLATES
 from steerclear.errors import ConfigError, one_of
@@ -20,7 +20,7 @@ class DataOptions:
     """Rows to imitate: a .json or .jsonl file, a Hub name ``owner/name``, or several of them. Training needs some."""
     unsafe: str | list[str] | None = None
     """Rows to avoid, likewise."""
-    added: str | list[str] | None = None
+    extra: str | list[str] | None = None
     """More rows to imitate, on top of ``benign_count``, such as contrastive, self-safe or others' safe rows."""
     safe_sides: bool = False
     """Also add the safe sides of the chosen unsafe rows, which must come from pairs: the baseline STL."""
@@ -28,7 +28,7 @@ class DataOptions:
     """Number of benign rows to train on. None: all that are not held out."""
     unsafe_count: int | None = None
     """Number of unsafe rows to train on; smaller sets lie inside larger ones. None: all."""
-    added_count: int | None = None
+    extra_count: int | None = None
     """Number of added rows to train on, likewise. None: all."""
     heldout_count: int = 200
     """Number of benign rows kept out of training, for the held-out benign loss."""
@@ -45,8 +45,10 @@ class DataOptions:
     contamination_similarity: float | None = None
     """A prompt counts as an evaluation prompt from this similarity on (1: the same words). None: only equal ones."""
 
+    RENAMED: ClassVar[dict[str, str]] = {"added": "extra", "added_count": "extra_count"}
+
     def __post_init__(self) -> None:
-        counts = ("benign_count", "unsafe_count", "added_count")
+        counts = ("benign_count", "unsafe_count", "extra_count")
         checks = [
             *(
                 (_at_least(count, 1), f"{name}: got {count}, allowed: 1 or more, or null for all.")

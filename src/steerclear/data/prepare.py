@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
+from steerclear.config import identity_tree
 from steerclear.data.contamination import check_contamination
 from steerclear.data.formats import LEFT_OUT
 from steerclear.data.manifest import build_manifest
@@ -62,7 +63,7 @@ def prepare_data(options: DataOptions, evaluation_prompts: Iterable[Prompt] = ()
         raise ConfigError("data.benign: got nothing, expected a file or a Hub name of rows to imitate.")
     prompts = list(evaluation_prompts)
     benign_reads = _read_all(options.benign, "benign", options.benign_where)
-    added_reads = _read_all(options.added, "benign", {})
+    added_reads = _read_all(options.extra, "benign", {})
     unsafe_reads = _read_all(options.unsafe, "unsafe", options.unsafe_where)
     reads = benign_reads + added_reads + unsafe_reads
     benign, added, unsafe = _rows_of(benign_reads), _rows_of(added_reads), _rows_of(unsafe_reads)
@@ -83,8 +84,8 @@ def prepare_data(options: DataOptions, evaluation_prompts: Iterable[Prompt] = ()
         benign = nested_subset(pool, _count(options.benign_count, pool), options.seed)
     with _named("unsafe_count"):
         unsafe = nested_subset(unsafe, _count(options.unsafe_count, unsafe), options.seed)
-    with _named("added_count"):
-        added = added if options.added_count is None else nested_subset(added, options.added_count, options.seed)
+    with _named("extra_count"):
+        added = added if options.extra_count is None else nested_subset(added, options.extra_count, options.seed)
     if options.safe_sides:
         side_reads = _read_all(options.unsafe, "benign", options.unsafe_where)
         reads += side_reads
@@ -176,7 +177,7 @@ def _count(count: int | None, rows: list[Row]) -> int:
 
 def _selection(options: DataOptions) -> dict[str, Any]:
     sources = ("benign", "added", "unsafe", "benign_where", "unsafe_where")  # told by name in the list of sources
-    return {name: value for name, value in asdict(options).items() if name not in sources}
+    return {name: value for name, value in identity_tree(options).items() if name not in sources}
 
 
 def _messages(reads: list[SourceRead], contaminated: int) -> list[str]:

@@ -95,7 +95,7 @@ METHODS = {
             "avoid_first_k": 8,
             "penalty_weight": 1.0,
             "avoid_until": 0.1,
-            "added_share": RECOVERY.share,
+            "extra_share": RECOVERY.share,
             "learning_rate": 3e-3,
         },
         recovers_from="first_token",
@@ -127,7 +127,7 @@ def fine_tune(
         steps: optimizer steps.
         seed: seed of the order of rows.
         on_step: called with the number of steps done.
-        added: more rows to imitate, drawn by the method's ``added_share``.
+        added: more rows to imitate, drawn by the method's ``extra_share``.
     """
     # A row that is left out must not take a place in a batch.
     used = [row for row in rows if row.label or method.settings.get("penalty_weight", 1.0) > 0]

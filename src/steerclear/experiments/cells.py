@@ -17,6 +17,7 @@ from steerclear.recipe.train import Recipe, check_kind, load_tree
 from steerclear.records import sha256_of, sha256_of_file, write_json, write_text
 from steerclear.store.runs import RECORD, model_fingerprint
 from steerclear.training.defaults import NO_EFFECT_ON_RESULTS
+from steerclear.training.options import arguments_for_hashes
 from steerclear.training.train import ALGORITHM, check_recipe
 
 
@@ -168,16 +169,19 @@ def _made_of(recipe: Recipe, plan: CellPlan, hashes: _Hashes) -> dict[str, Any]:
     """
     tree = identity_tree(recipe)
     del tree["evaluation"]
-    training = {key: value for key, value in tree["training"].items() if key not in NO_EFFECT_ON_RESULTS}
+    training = {
+        key: value for key, value in arguments_for_hashes(tree["training"]).items() if key not in NO_EFFECT_ON_RESULTS
+    }
     data = recipe.data
-    sources = {name: hashes.of_files(getattr(data, name)) for name in ("benign", "unsafe", "added")}
+    sources = {"benign": data.benign, "unsafe": data.unsafe, "added": data.extra}
+    hashed = {name: hashes.of_files(source) for name, source in sources.items()}
     judged_while_training = recipe.recovery is not None or recipe.evaluation.every_steps is not None
     return tree | {
         "output": None,
         "algorithm": ALGORITHM,
         "training": training,
         "model": {**tree["model"], "path": hashes.of_model(recipe.model.path)},
-        "data": {**tree["data"], **sources},
+        "data": {**tree["data"], **hashed},
         "evaluation": [plan.changes.get("evaluation"), hashes.of_evaluation(recipe) if judged_while_training else None],
     }
 

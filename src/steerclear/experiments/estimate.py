@@ -129,9 +129,9 @@ def rows_seen(setup: TrainingSetup, prepared: PreparedData) -> int:
     share = getattr(arguments, "unsafe_share", None)
     if not unsafe or share is None or arguments.sampling == "uniform":
         return round(arguments.num_train_epochs * (benign + len(prepared.added) + unsafe))
-    added_share = arguments.added_share or 0.0
-    passed = benign + (0 if added_share else len(prepared.added))
-    return round(arguments.num_train_epochs * passed / (1 - share - added_share))
+    extra_share = arguments.extra_share or 0.0
+    passed = benign + (0 if extra_share else len(prepared.added))
+    return round(arguments.num_train_epochs * passed / (1 - share - extra_share))
 
 
 def _key(recipe: Recipe) -> str:

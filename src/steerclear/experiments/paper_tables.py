@@ -219,7 +219,7 @@ def _axes(experiment: Experiment, models: Tree) -> dict[str, Tree]:
         ROWS: {str(rows): {"data": {"unsafe_count": rows}} for rows in experiment.rows},
     }
     if experiment.contrast:
-        axes[CONTRAST] = {"without": {}, "with": {"data": {"added": "${contrast}"}}}
+        axes[CONTRAST] = {"without": {}, "with": {"data": {"extra": "${contrast}"}}}
     if experiment.weights:
         axes[WEIGHT] = {_times(factor): {} for factor in experiment.weights}
     return axes
@@ -252,7 +252,7 @@ def _changes(
     for rows in map(int, axes[ROWS]):
         here = where | {ROWS: str(rows)}
         if method == STL:
-            yield {"where": here, "change": {"data": {"unsafe_count": None, "added_count": rows}}}
+            yield {"where": here, "change": {"data": {"unsafe_count": None, "extra_count": rows}}}
         weight = preset.penalty_weight(method, rows)
         if weight is None:
             continue

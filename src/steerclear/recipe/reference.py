@@ -20,6 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from steerclear.config import to_tree
+
 Schema = dict[str, Any]
 
 SCHEMA = Path(__file__).with_name("schema.json")
@@ -41,6 +43,19 @@ TITLES = {
     "contrast": "`steerclear contrast`",
 }
 """Kind of recipe -> heading of its part of the page."""
+
+_INTRODUCTION = """# Settings
+
+Generated from the options' own docstrings by `python -m steerclear.recipe.reference --write`; a test keeps it true.
+
+Every setting stands in a recipe (YAML) or on the command line as `--section.name VALUE`. `steerclear recipe show RECIPE` prints
+a recipe with all of them filled in. For editors there is a JSON schema, `steerclear/recipe/schema.json`: put
+`# yaml-language-server: $schema=PATH` on a recipe's first line. A `[]` marks what stands in a list of sections. All other
+arguments of `training` are those of [TRL's SFTConfig](https://huggingface.co/docs/trl/sft_trainer) (KTOConfig for `objective: kto`).
+"""
+
+SHARED = ("evaluation", "lora", "data", "training", "model")
+"""Sections that several kinds of recipe have; the page describes them once."""
 
 _TYPES = {str: "string", int: "integer", float: "number", bool: "boolean", type(None): "null"}
 
@@ -101,7 +116,7 @@ def _object(kind: type, definitions: Schema) -> Schema:
             entry["default"] = field.default
         elif field.default_factory is not dataclasses.MISSING:
             made = field.default_factory()
-            entry["default"] = dataclasses.asdict(made) if dataclasses.is_dataclass(made) else made
+            entry["default"] = to_tree(made) if dataclasses.is_dataclass(made) else made
         else:
             required.append(field.name)
         properties[field.name] = entry
@@ -139,7 +154,12 @@ def _training() -> Schema:
     defaults = PAPER_DEFAULTS | OWN_DEFAULTS
     properties: Schema = {}
     for config in (SteerClearConfig, KtoBaselineConfig):
-        own = {name for base in config.__mro__ if "steerclear" in base.__module__ for name in vars(base).get("__annotations__", {})}
+        own = {
+            name
+            for base in config.__mro__
+            if "steerclear" in base.__module__
+            for name in vars(base).get("__annotations__", {})
+        }
         for field in dataclasses.fields(config):
             if (field.name in own or field.name in defaults) and field.name not in properties:
                 default = defaults.get(field.name, None if field.default is dataclasses.MISSING else field.default)
@@ -157,9 +177,9 @@ def field_docs(kind: type) -> dict[str, str]:
         [tree] = ast.parse(textwrap.dedent(inspect.getsource(base))).body
         assert isinstance(tree, ast.ClassDef)
         for field, below in zip(tree.body, tree.body[1:], strict=False):
-            is_doc = isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant)
-            if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name) and is_doc:
-                found[field.target.id] = " ".join(str(below.value.value).split())  # type: ignore[attr-defined]
+            doc = below.value if isinstance(below, ast.Expr) else None
+            if isinstance(field, ast.AnnAssign) and isinstance(doc, ast.Constant):
+                found[ast.unparse(field.target)] = " ".join(str(doc.value).split())
     return found
 
 
@@ -182,7 +202,9 @@ def _settings(definitions: Schema, node: Schema, prefix: str) -> Iterator[Settin
             continue
         inner, is_list = _section(definitions, entry)
         # A section's own defaults stand at its settings.
-        default = "" if "default" not in entry or inner is not None else json.dumps(entry["default"], ensure_ascii=False)
+        default = (
+            "" if "default" not in entry or inner is not None else json.dumps(entry["default"], ensure_ascii=False)
+        )
         if name in node.get("required", ()):
             default = "(required)"
         yield Setting(f"{prefix}{name}", _type_text(entry), default, entry.get("description", ""), inner is not None)
@@ -210,7 +232,8 @@ def _type_text(entry: Schema) -> str:
     if entry.get("type") == "array":
         return f"list of {_type_text(entry.get('items', {}))}"
     names = {"string": "text", "integer": "whole number", "boolean": "true or false", "object": "mapping"}
-    return names.get(entry.get("type", ""), entry.get("type", "any"))
+    kind = str(entry.get("type", "any"))
+    return names.get(kind, kind)
 
 
 def help_text(kind: str, width: int = 100) -> str:
@@ -220,30 +243,39 @@ def help_text(kind: str, width: int = 100) -> str:
         if setting.name in ("kind", "variants", "seeds"):
             continue
         first = setting.about.split(". ")[0].replace("``", "").rstrip(".")
-        default = f" = {setting.default}" if setting.default else ""
-        line = f"--{setting.name}{default}"
-        lines += ["", f"{setting.name}: {first}"] if setting.is_section else [textwrap.shorten(f"  {line}  {first}", width, placeholder=" ...")]
-    return "\n".join(line if line.startswith("--") or not line or line.endswith(":") else line for line in lines)
+        if setting.is_section:
+            lines += ["", textwrap.shorten(f"{setting.name}: {first}", width, placeholder=" ...")]
+        else:
+            default = f" = {setting.default}" if setting.default else ""
+            lines.append(textwrap.shorten(f"--{setting.name}{default}  {first}", width, placeholder=" ..."))
+    return "\n".join(lines)
 
 
 def page(whole: Schema) -> str:
     """Return the reference page."""
-    parts = [
-        "# Settings\n\nGenerated from the options' own docstrings by `python -m steerclear.recipe.reference --write`; a test keeps it true.\n\n"
-        "Every setting stands in a recipe (YAML) or on the command line as `--section.name VALUE`. `steerclear recipe show RECIPE` prints a\n"
-        "recipe with all of them filled in. For editors there is a JSON schema, `steerclear/recipe/schema.json`: put\n"
-        "`# yaml-language-server: $schema=PATH` on a recipe's first line. A `[]` marks what stands in a list of sections. All other arguments\n"
-        "of `training` are those of [TRL's SFTConfig](https://huggingface.co/docs/trl/sft_trainer) (KTOConfig for `objective: kto`).\n"
-    ]
+    parts = [_INTRODUCTION]
     seen: set[str] = set()
     for kind, title in TITLES.items():
         rows = ["| setting | type | default | what it is | paper |", "|---|---|---|---|---|"]
         for setting in settings(whole, kind):
             top = setting.name.split(".")[0].removesuffix("[]")
-            if kind != "train" and top in ("evaluation", "lora", "data", "training", "model") and setting.name != top and top in seen:
+            if (
+                kind != "train"
+                and top in ("evaluation", "lora", "data", "training", "model")
+                and setting.name != top
+                and top in seen
+            ):
                 continue
-            paper = json.dumps(PAPER[setting.name], ensure_ascii=False) if kind == "train" and setting.name in PAPER else ""
-            cells = (f"`{setting.name}`", setting.type, f"`{setting.default}`" if setting.default else "", setting.about, paper)
+            paper = (
+                json.dumps(PAPER[setting.name], ensure_ascii=False) if kind == "train" and setting.name in PAPER else ""
+            )
+            cells = (
+                f"`{setting.name}`",
+                setting.type,
+                f"`{setting.default}`" if setting.default else "",
+                setting.about,
+                paper,
+            )
             rows.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
         if kind == "train":
             seen = {setting.name.split(".")[0] for setting in settings(whole, kind)}

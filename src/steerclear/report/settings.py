@@ -27,8 +27,8 @@ LEFT_OUT = ("output", "variants", "kind", "seeds", "evaluation.judge_cache")
 """Settings that change no figure."""
 
 PLACES = (
-    "path", "adapter", "benign", "unsafe", "added", "data", "card", "classifier", "fit_on", "labelled", "model", "reference",
-    "template",
+    "path", "adapter", "benign", "unsafe", "added", "extra", "data", "card", "classifier", "fit_on", "labelled", "model",
+    "reference", "template",
 )  # fmt: skip
 """Last parts of the names of settings that may be a file or a folder."""
 

@@ -46,7 +46,7 @@ class SteerClearConfig(SFTConfig):
     """Arguments of `SteerClearTrainer`: those of `trl.SFTConfig`, and the fields below.
 
     The loss of an optimizer step is L = L_SFT(benign tokens) + λ · L_avoid(unsafe tokens) (paper, Eqs. 6 and 8), plus
-    ``anchor_weight`` · KL(base ‖ model) over the benign tokens.
+    ``kl_weight`` · KL(base ‖ model) over the benign tokens.
     """
 
     objective: str = field(default="emd", metadata={"help": f"Avoidance objective: {', '.join(AVOIDANCE_OBJECTIVES)}."})
@@ -89,7 +89,7 @@ class SteerClearConfig(SFTConfig):
             "help": "β of npo (default 0.1), npo_mean and simnpo (default 2.5). The smaller, the nearer to gradient ascent."
         },
     )
-    anchor_weight: float = field(
+    kl_weight: float = field(
         default=0.0,
         metadata={
             "help": "Weight of KL(base || model), the mean over the benign tokens; the base is the model with its adapter off. "
@@ -112,10 +112,10 @@ class SteerClearConfig(SFTConfig):
     unsafe_share: float = field(
         default=0.05, metadata={"help": "Share of unsafe rows in a step of sampling=stratified."}
     )
-    added_share: float | None = field(
+    extra_share: float | None = field(
         default=None,
         metadata={
-            "help": "Share of added rows (data.added) in a step of sampling=stratified; they then cycle as unsafe rows do. "
+            "help": "Share of added rows (data.extra) in a step of sampling=stratified; they then cycle as unsafe rows do. "
             "Default: they are drawn with the benign rows, once an epoch."
         },
     )
@@ -143,20 +143,20 @@ class SteerClearConfig(SFTConfig):
                     "answers.",
                 ),
                 (
-                    not self.anchor_weight >= 0,
-                    f"anchor_weight: got {self.anchor_weight}, allowed: 0 (no anchor) or more.",
+                    not self.kl_weight >= 0,
+                    f"kl_weight: got {self.kl_weight}, allowed: 0 (no anchor) or more.",
                 ),
                 (
                     not 0 < self.unsafe_share < 1,
                     f"unsafe_share: got {self.unsafe_share}, allowed: above 0 and below 1.",
                 ),
                 (
-                    self.added_share is not None and not 0 < self.added_share < 1,
-                    f"added_share: got {self.added_share}, allowed: above 0 and below 1, or none.",
+                    self.extra_share is not None and not 0 < self.extra_share < 1,
+                    f"extra_share: got {self.extra_share}, allowed: above 0 and below 1, or none.",
                 ),
                 (
-                    self.added_share is not None and self.sampling == "uniform",
-                    f"added_share: got {self.added_share} with sampling 'uniform', which keeps no shares. Use sampling "
+                    self.extra_share is not None and self.sampling == "uniform",
+                    f"extra_share: got {self.extra_share} with sampling 'uniform', which keeps no shares. Use sampling "
                     "'stratified', or leave it out.",
                 ),
                 (
@@ -201,8 +201,8 @@ class SteerClearConfig(SFTConfig):
     @property
     def needs_base(self) -> str | None:
         """The argument that makes each step compare with the frozen base model, if one does."""
-        if self.anchor_weight > 0:
-            return f"anchor_weight={self.anchor_weight:g}"
+        if self.kl_weight > 0:
+            return f"kl_weight={self.kl_weight:g}"
         return f"objective={self.objective}" if self.objective in REFERENCE_OBJECTIVES else None
 
     @property

@@ -11,7 +11,7 @@ from steerclear.config import raise_all
 from steerclear.errors import ConfigError, did_you_mean, one_of
 from steerclear.store.runs import RunFolder
 from steerclear.training.arguments import KTO, TRAINED_OBJECTIVES, Arguments, KtoBaselineConfig, SteerClearConfig
-from steerclear.training.options import TrainingSetup
+from steerclear.training.options import TrainingSetup, arguments_for_hashes
 from steerclear.training.trackers import tracker_problems, trackers_in
 
 PAPER_DEFAULTS: dict[str, Any] = {
@@ -74,7 +74,7 @@ def training_arguments(setup: TrainingSetup) -> Arguments:
 
 def arguments_that_decide(setup: TrainingSetup) -> dict[str, Any]:
     """Return the arguments that the trained weights depend on, by name: the recipe's over this command's defaults."""
-    given = PAPER_DEFAULTS | OWN_DEFAULTS | _own_arguments(setup)
+    given = PAPER_DEFAULTS | OWN_DEFAULTS | arguments_for_hashes(_own_arguments(setup))
     return {key: given[key] for key in sorted(given) if key not in NO_EFFECT_ON_RESULTS}
 
 

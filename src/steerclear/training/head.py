@@ -210,7 +210,7 @@ def adapter_switch(model: Any, wanted_by: str | None) -> AdapterSwitch | None:
         raise ConfigError(
             f"{wanted_by}: compares with the frozen base model, which is the model with its adapter switched off, but here "
             "all weights train. Train an adapter (peft_config; in a recipe: lora), or choose another objective (simnpo needs no "
-            "base) and anchor_weight=0."
+            "base) and kl_weight=0."
         )
     changed = [name for name, config in model.peft_config.items() if getattr(config, "bias", "none") != "none"]
     if changed:

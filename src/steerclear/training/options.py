@@ -6,13 +6,16 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from steerclear.config import Tree, to_tree
+from steerclear.config import Tree, raise_all, to_tree, with_new_names
 from steerclear.data.options import DataOptions
 from steerclear.errors import ConfigError, one_of
 from steerclear.generation.options import GenerationOptions, ModelOptions
 from steerclear.generation.samples import temperature_problems
 
 ACTIONS = ("stop", "lower")
+
+RENAMED_ARGUMENTS = {"anchor_weight": "kl_weight", "added_share": "extra_share"}
+"""Old name of an argument of the trainer -> its name. Recipes may have the old one, and hashes always have it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,6 +131,11 @@ class TrainingSetup:
     described: Tree = field(default_factory=dict)
     """The rest of the recipe, for the run's ``config.yaml``."""
 
+    def __post_init__(self) -> None:
+        problems: list[str] = []
+        object.__setattr__(self, "arguments", with_new_names(self.arguments, RENAMED_ARGUMENTS, "training.", problems))
+        raise_all(problems)
+
     def as_tree(self) -> Tree:
         """Return the recipe's tree with these sections as they are here."""
         sections = {name: getattr(self, name) for name in ("model", "data", "lora", "recovery", "collapse")}
@@ -137,3 +145,9 @@ class TrainingSetup:
     def changed(self, **sections: Any) -> TrainingSetup:
         """Return the setup with other sections."""
         return replace(self, **sections)
+
+
+def arguments_for_hashes(arguments: dict[str, Any]) -> dict[str, Any]:
+    """Return arguments of the trainer by the names that they have in hashes, which a new name must not change."""
+    old_names = {new: old for old, new in RENAMED_ARGUMENTS.items()}
+    return {old_names.get(name, name): value for name, value in arguments.items()}

@@ -113,7 +113,7 @@ def check_recovery(setup: TrainingSetup, judge: JudgeOptions) -> None:
         (
             processes == 1,
             f"works in one process, and there are {processes}. Make the rows in one (recovery.jsonl), then leave recovery out "
-            "and train on them as data.added.",
+            "and train on them as data.extra.",
         ),
         (
             bool(judge.kinds()),
@@ -127,12 +127,12 @@ def check_recovery(setup: TrainingSetup, judge: JudgeOptions) -> None:
             f"{_given(training, 'objective', 'sampling', 'penalty_weight')}. Set recovery to null where nothing is steered.",
         ),
         (
-            "added_share" not in training,
-            f"got training.added_share {training.get('added_share')}, but recovery.share is the share of added rows.",
+            "extra_share" not in training,
+            f"got training.extra_share {training.get('extra_share')}, but recovery.share is the share of added rows.",
         ),
         (
-            setup.data.added_count is None,
-            f"got data.added_count {setup.data.added_count}, which would count recovery rows too. Give a file of so many rows.",
+            setup.data.extra_count is None,
+            f"got data.extra_count {setup.data.extra_count}, which would count recovery rows too. Give a file of so many rows.",
         ),
     ]
     wrong = [f"recovery: {message}" for right, message in checks if not right]
@@ -146,10 +146,10 @@ def _given(training: Mapping[str, Any], *names: str) -> str:
 
 
 def _recovering(setup: TrainingSetup, options: RecoveryOptions, file: Path) -> TrainingSetup:
-    added = [setup.data.added] if isinstance(setup.data.added, str) else setup.data.added or []
+    extra = [setup.data.extra] if isinstance(setup.data.extra, str) else setup.data.extra or []
     return setup.changed(
-        data=replace(setup.data, added=[*added, str(file)]),
-        arguments=setup.arguments | {"added_share": options.share} | options.training,
+        data=replace(setup.data, extra=[*extra, str(file)]),
+        arguments=setup.arguments | {"extra_share": options.share} | options.training,
         recovery=None,
     )
 

@@ -27,7 +27,7 @@ class SteerClearTrainer(SFTTrainer):
     """Trains on benign rows and away from unsafe ones.
 
     The data set has the columns of TRL's unpaired preference, ``prompt``, ``completion`` (text or messages) and ``label``
-    (true: imitate, false: avoid), and optionally ``weight``, ``id`` and ``added`` (true: drawn by ``added_share``); or it is
+    (true: imitate, false: avoid), and optionally ``weight``, ``id`` and ``added`` (true: drawn by ``extra_share``); or it is
     tokenized: ``input_ids`` and signed ``labels`` (`steerclear.data.signed_labels`). All other arguments are those of
     `trl.SFTTrainer`.
 
@@ -60,15 +60,15 @@ class SteerClearTrainer(SFTTrainer):
                 f"penalty_weight: got {args.penalty_weight} with no unsafe row in the training data. Add rows with label false, "
                 "or set penalty_weight to 0 for plain SFT."
             )
-        if args.added_share is not None and ADDED not in parts:
+        if args.extra_share is not None and ADDED not in parts:
             raise ConfigError(
-                f"added_share: got {args.added_share} with no added row. Add rows (data.added), or leave it out."
+                f"extra_share: got {args.extra_share} with no added row. Add rows (data.extra), or leave it out."
             )
         base_model = getattr(self.model, "get_base_model", lambda: self.model)()
         add_objective_head(
             base_model,
             args.loss_options,
-            anchored=args.anchor_weight > 0,
+            anchored=args.kl_weight > 0,
             without_adapter=adapter_switch(self.model, args.needs_base),
         )
         if self.padding_free:
@@ -115,8 +115,8 @@ class SteerClearTrainer(SFTTrainer):
         """Return the stratified sampler; uniform sampling is the base class's."""
         parts = self.train_dataset["part"]  # ``train_dataset`` has lost that column by now
         shares = {UNSAFE: self.args.unsafe_share} if self.args.penalty_weight > 0 and UNSAFE in parts else {}
-        if self.args.added_share is not None:
-            shares[ADDED] = self.args.added_share
+        if self.args.extra_share is not None:
+            shares[ADDED] = self.args.extra_share
         if self.args.sampling == "uniform" or not shares:
             return super()._get_train_sampler(train_dataset)
         sampler = StratifiedSampler(parts, rows_per_step(self.args), shares, seed_of_rows(self.args))
@@ -191,7 +191,7 @@ class SteerClearTrainer(SFTTrainer):
         self._record(output, labels, inputs)
         loss = benign_mean + self.args.penalty_weight * penalty_mean
         if output.anchor_total is not None:
-            loss = loss + self.args.anchor_weight * output.anchor_total / denominators[0].clamp(min=1)
+            loss = loss + self.args.kl_weight * output.anchor_total / denominators[0].clamp(min=1)
         loss = share * loss
         return (loss, output) if return_outputs else loss
 
@@ -228,7 +228,7 @@ class SteerClearTrainer(SFTTrainer):
             means = {name: total / count for name, (total, count) in ratios.items() if count}
             logs.update({prefix + name: value for name, value in means.items()})
             if "eval_loss" in logs:  # else the mean over batches, which hold different numbers of tokens
-                terms = {"benign_loss": 1.0, "penalty": self.args.penalty_weight, "anchor": self.args.anchor_weight}
+                terms = {"benign_loss": 1.0, "penalty": self.args.penalty_weight, "anchor": self.args.kl_weight}
                 logs["eval_loss"] = sum(weight * means.get(name, 0.0) for name, weight in terms.items())
             if mode == "train" and self.state.epoch is not None:
                 logs["unsafe_row_repeats"] = self.state.epoch * self._passes[UNSAFE]
