@@ -24,11 +24,10 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from measure import Recorder, benchmark_parser, parse_and_set_threads
-from steerclear.config import Tree, build
+from steerclear.config import Tree, build, load_tree
 from steerclear.data import examples_folder
 from steerclear.experiments.trials import PRUNED, Outcome, choose
 from steerclear.experiments.tune import tune
-from steerclear.recipe.train import load_tree
 from steerclear.recipe.tune import TuneLimits, TuneRecipe
 from steerclear.records import read_jsonl, write_text
 

@@ -13,13 +13,13 @@ import pytest
 import yaml
 from datasets import Dataset
 
-from steerclear.config import build
+from steerclear.config import build, load_tree
 from steerclear.experiments.cells import cells_of
 from steerclear.experiments.tune_trial import trial_recipe
-from steerclear.recipe.contrast import ContrastRecipe
-from steerclear.recipe.harvest import HarvestRecipe
+from steerclear.harvest.contrast_recipe import ContrastRecipe
+from steerclear.harvest.harvest_recipe import HarvestRecipe
 from steerclear.recipe.sweep import SweepRecipe
-from steerclear.recipe.train import Recipe, load_tree, variants_of
+from steerclear.recipe.train import Recipe, variants_of
 from steerclear.recipe.tune import TuneRecipe
 from steerclear.training.defaults import training_arguments
 

@@ -17,9 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from steerclear.config import Tree, build, fill_inputs, load_yaml, merge, override, to_tree
+from steerclear.config import Tree, build, check_kind, fill_inputs, load_yaml, merge, override, to_tree
 from steerclear.errors import ConfigError, Log
-from steerclear.recipe.train import check_kind
 
 if TYPE_CHECKING:
     from steerclear.data.columns import ImportOptions
@@ -29,10 +28,10 @@ if TYPE_CHECKING:
     from steerclear.experiments.sweep import SweepOutcome
     from steerclear.experiments.tune import Tuned
     from steerclear.generation.options import GenerationOptions
+    from steerclear.harvest.contrast_recipe import ContrastRecipe
+    from steerclear.harvest.harvest_recipe import HarvestRecipe
     from steerclear.judges.measures import JudgeMeasures
     from steerclear.judges.options import JudgeOptions
-    from steerclear.recipe.contrast import ContrastRecipe
-    from steerclear.recipe.harvest import HarvestRecipe
     from steerclear.recipe.sweep import SweepRecipe
     from steerclear.recipe.train import Recipe
     from steerclear.recipe.tune import TuneRecipe
@@ -197,12 +196,23 @@ def attack(
     Raises:
         SteerClearError: no attack, a file is missing or wrong, nothing trained yet, or a judge cannot be opened.
     """
+    from steerclear.evaluation.scores import score
     from steerclear.experiments.run import Run
     from steerclear.recipe.train import Recipe
+    from steerclear.records import write_text
+    from steerclear.report.attacks import attacks_csv
+    from steerclear.report.findings import find
+    from steerclear.report.run_data import RunData
+    from steerclear.report.texts import attacks_markdown
 
     run = Run(recipe_of(Recipe, "train", recipe, settings), log)
     attacked, failed = run.attack_all(checkpoints)
-    return Evaluated(path=run.output, models={model.name: model for model in attacked}, failed=failed)
+    models = {name: RunData(name=name, scores=score([]), attacks=figures) for name, figures in attacked.items()}
+    if models:
+        laid = list(models.values())
+        write_text(run.output / "attacks.csv", attacks_csv(laid))
+        write_text(run.output / "attacks.md", attacks_markdown(find(run.output.name, laid, baseline=laid[0].name)))
+    return Evaluated(path=run.output, models=models, failed=failed)
 
 
 def generate(
@@ -281,7 +291,7 @@ def harvest(
         SteerClearError: bad recipe, data or model, or fewer rows were found than asked for; what was found is kept.
     """
     from steerclear.harvest.harvest import harvest as run
-    from steerclear.recipe.harvest import HarvestRecipe
+    from steerclear.harvest.harvest_recipe import HarvestRecipe
 
     return run(recipe_of(HarvestRecipe, "harvest", recipe, settings), log, count=workers, shard=shard)
 
@@ -294,7 +304,7 @@ def contrast(recipe: ContrastRecipe | str | Path | None = None, *, log: Log = qu
     """
     from steerclear.attacks.behaviors import all_prompts
     from steerclear.harvest.contrast import contrast as run
-    from steerclear.recipe.contrast import ContrastRecipe
+    from steerclear.harvest.contrast_recipe import ContrastRecipe
 
     made = recipe_of(ContrastRecipe, "contrast", recipe, settings)
     return run(made, all_prompts(made.evaluation), log)

@@ -226,8 +226,9 @@ def attack(
 def compare(context: typer.Context) -> None:
     """Train and evaluate every variant of a recipe, and write a table and a page with all of them."""
     _quiet_start()
+    from steerclear.config import load_tree
     from steerclear.experiments.compare import compare
-    from steerclear.recipe.train import load_tree, variants_of
+    from steerclear.recipe.train import variants_of
     from steerclear.report.comparison import terminal_comparison
 
     tree = load_tree(context.args)
@@ -445,7 +446,7 @@ def harvest(
     from steerclear import api
     from steerclear.generation.parts import parse_shard
     from steerclear.harvest.harvest import plan
-    from steerclear.recipe.harvest import load_harvest_recipe
+    from steerclear.harvest.harvest_recipe import load_harvest_recipe
 
     recipe = load_harvest_recipe(context.args)
     if dry_run:
@@ -537,7 +538,7 @@ def contrast(context: typer.Context) -> None:
     """Make benign rows whose prompts only seem toxic: toxic words, harmless prompts with them, judged answers; or continue."""
     _quiet_start()
     from steerclear import api
-    from steerclear.recipe.contrast import load_contrast_recipe
+    from steerclear.harvest.contrast_recipe import load_contrast_recipe
 
     log(f"contrastive rows: {api.contrast(load_contrast_recipe(context.args), log=log)}")
 
@@ -561,10 +562,10 @@ def review(
 @recipe_app.command("show", context_settings=RECIPE_COMMAND, epilog=RECIPE_HELP)
 def recipe_show(context: typer.Context) -> None:
     """Print a recipe of any kind with every default filled in."""
-    from steerclear.config import build, dump_yaml, to_tree
+    from steerclear.config import build, dump_yaml, load_tree, to_tree
     from steerclear.errors import one_of
     from steerclear.recipe.reference import recipe_classes
-    from steerclear.recipe.train import KIND, load_tree
+    from steerclear.recipe.train import KIND
 
     tree = load_tree(context.args)
     kinds, kind = recipe_classes(), tree.get("kind", KIND)

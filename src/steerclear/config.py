@@ -307,6 +307,28 @@ def to_tree(value: Any) -> Any:
     return dataclasses.asdict(value)
 
 
+def check_kind(tree: Tree, kind: str) -> None:
+    """Refuse a recipe of another command before its keys are looked at.
+
+    Raises:
+        ConfigError: the tree's ``kind``, where it has one, is another.
+    """
+    found = tree.get("kind", kind)
+    if found != kind:
+        raise ConfigError(
+            f"kind: got {found!r}, allowed: {kind} for this command. Recipes are run by the command of their kind."
+        )
+
+
+def load_tree(arguments: Sequence[str]) -> Tree:
+    """Return the recipe as a tree, its inputs filled and the overrides laid over it."""
+    tree: Tree = {}
+    if arguments and not arguments[0].startswith("--"):
+        tree, arguments = load_yaml(Path(arguments[0])), arguments[1:]
+    tree, pairs = fill_inputs(tree, parse_overrides(arguments))
+    return override(tree, pairs)
+
+
 def identity_tree(value: Any) -> Any:
     """Return a dataclass as `to_tree` does, but with old names of renamed keys: for hashes, which a new name must not change."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):

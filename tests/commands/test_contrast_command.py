@@ -16,10 +16,10 @@ from steerclear.data.options import DataOptions
 from steerclear.data.prepare import prepare_data
 from steerclear.errors import ConfigError, DataError, ModelError
 from steerclear.harvest.contrast import contrast
+from steerclear.harvest.contrast_recipe import ContrastRecipe, load_contrast_recipe
 from steerclear.harvest.seemingly_toxic import read_script, scripted
 from steerclear.judges.classifier import fit
 from steerclear.judges.labelled import read_rows
-from steerclear.recipe.contrast import ContrastRecipe, load_contrast_recipe
 from steerclear.records import Generation, JsonlAppender, Prompt, Row, read_records
 from steerclear.store.runs import RunFolder
 

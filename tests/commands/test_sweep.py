@@ -19,10 +19,10 @@ from rich.console import Console
 from steerclear.config import build, merge, override
 from steerclear.errors import ConfigError, DataError
 from steerclear.experiments.cell import _tell_launch_error, explain
-from steerclear.experiments.cell_status import Status, read_status, settle, write_status
 from steerclear.experiments.cells import cells_of
 from steerclear.experiments.sweep_progress import Progress
 from steerclear.recipe.sweep import SweepRecipe
+from steerclear.store.status import Status, read_status, settle, write_status
 
 Command = Callable[..., tuple[int, str, str]]
 

@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 
 from steerclear.attacks.behaviors import all_prompts
+from steerclear.config import load_tree
 from steerclear.data import examples_folder
-from steerclear.recipe.train import load_recipe, load_tree, variants_of
+from steerclear.recipe.train import load_recipe, variants_of
 from steerclear.training.defaults import training_arguments
 from steerclear.training.train import train
 

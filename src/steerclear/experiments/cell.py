@@ -17,12 +17,12 @@ from pathlib import Path
 from steerclear.attacks.attack import attack_fingerprints
 from steerclear.data.prepare import prepare_data
 from steerclear.errors import ConfigError, Log, TrainingError
-from steerclear.experiments.cell_status import DONE, FAILED, STAGES, Status, explain, write_status
 from steerclear.experiments.cells import Cell, is_trained, open_cell
 from steerclear.experiments.run import Run
 from steerclear.records import sha256_of, write_json, write_text
 from steerclear.store.executor import end_with_parent
 from steerclear.store.runs import RunFolder
+from steerclear.store.status import DONE, FAILED, STAGES, Status, explain, write_status
 from steerclear.training.ranks import ECHO, part_ways
 
 ASKED = "asked.json"

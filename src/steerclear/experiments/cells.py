@@ -8,14 +8,14 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from steerclear.config import build, dump_yaml, identity_tree, raise_all, to_tree
+from steerclear.config import build, check_kind, dump_yaml, identity_tree, load_tree, raise_all, to_tree
 from steerclear.errors import ConfigError, DataError, SteerClearError
-from steerclear.experiments.cell_status import DONE, Status, read_status, settle
 from steerclear.experiments.run import Run
 from steerclear.recipe.sweep import KIND, CellPlan, LaunchOptions, SweepRecipe, plan_cells
-from steerclear.recipe.train import Recipe, check_kind, load_tree
+from steerclear.recipe.train import Recipe
 from steerclear.records import sha256_of, sha256_of_file, write_json, write_text
 from steerclear.store.runs import RECORD, model_fingerprint
+from steerclear.store.status import DONE, Status, read_status, settle
 from steerclear.training.defaults import NO_EFFECT_ON_RESULTS
 from steerclear.training.options import arguments_for_hashes
 from steerclear.training.train import ALGORITHM, check_recipe

@@ -15,7 +15,6 @@ from steerclear.attacks.attack import most_answers
 from steerclear.data.prepare import PreparedData, prepare_data
 from steerclear.data.templates import render_prompt
 from steerclear.errors import ConfigError, Log
-from steerclear.experiments.cell_status import explain
 from steerclear.experiments.cells import Cell, cells_of, is_trained
 from steerclear.experiments.run import Run
 from steerclear.generation.model import open_model
@@ -24,6 +23,7 @@ from steerclear.recipe.train import Recipe
 from steerclear.records import Prompt, sha256_of
 from steerclear.report.comparison import duration
 from steerclear.store.executor import shared_cores
+from steerclear.store.status import explain
 from steerclear.table import NO_VALUE, Table
 from steerclear.training.cost import micro_batch_seconds, peak_memory, sample_trainer
 from steerclear.training.defaults import NO_EFFECT_ON_RESULTS, training_arguments

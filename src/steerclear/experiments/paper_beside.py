@@ -13,9 +13,9 @@ from steerclear.evaluation.scores import Scores
 from steerclear.experiments.paper_tables import METHOD, MODEL, ROWS
 from steerclear.experiments.published import PublishedTable, PublishedValue
 from steerclear.judges.rating import RATING
-from steerclear.recipe.sweep import SEED_AXIS
 from steerclear.report.beside import BesideCell, BesideTable
 from steerclear.stats.rates import Estimate, Rate
+from steerclear.store.status import SEED_AXIS
 
 SAFETY = "safety_518"
 """The suite whose groups are the paper's four safety benchmarks."""

@@ -5,7 +5,7 @@ What trains is imported where it is used: trl and its like take a second, and an
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -13,21 +13,18 @@ from typing import TYPE_CHECKING, Any
 
 from steerclear.attacks.attack import attack_fingerprints, attack_model, check_attacks
 from steerclear.attacks.behaviors import all_prompts
+from steerclear.attacks.figures import AttackFigures
 from steerclear.attacks.options import AttacksOptions
 from steerclear.errors import ConfigError, Log, SteerClearError
 from steerclear.evaluation.evaluate import Stage, check_suites, evaluate_model, while_training
-from steerclear.evaluation.scores import Scores, headline, score
+from steerclear.evaluation.scores import Scores, headline
 from steerclear.evaluation.suites import prompt_hashes
 from steerclear.evaluation.targets import EvalTarget, model_in, open_target, targets_of
 from steerclear.generation.model import LocalModel, Model
 from steerclear.generation.options import ModelOptions
 from steerclear.judges.opening import Judges, judges_fingerprint, open_judges
 from steerclear.recipe.train import Recipe
-from steerclear.records import Prompt, write_text
-from steerclear.report.attacks import attacks_csv
-from steerclear.report.findings import find
-from steerclear.report.run_data import RunData
-from steerclear.report.texts import attacks_markdown
+from steerclear.records import Prompt
 from steerclear.store.runs import RunFolder
 from steerclear.training.ranks import launched_processes
 
@@ -265,16 +262,15 @@ class Run:
             stage=stage,
         )
 
-    def attack_all(self, checkpoints: Sequence[str]) -> tuple[list[RunData], dict[str, str]]:
+    def attack_all(self, checkpoints: Sequence[str]) -> tuple[dict[str, Mapping[str, AttackFigures]], dict[str, str]]:
         """Attack models as the recipe says; what was finished before, by this command or a killed one, is not done again.
 
-        ``attacks.md`` and ``attacks.csv`` in the run's folder lay the models side by side, with paired tests against the first.
         One model that fails does not stop the others.
 
         Args:
             checkpoints: as for `evaluate_all`.
 
-        Returns the attacked models, and for each failed one its error's text.
+        Returns name -> figures of each attacked model, and for each failed one its error's text.
 
         Raises:
             SteerClearError: no attack, a file is missing or wrong, nothing trained yet, or a judge cannot be opened.
@@ -287,18 +283,13 @@ class Run:
             )
         check_attacks(attacks, is_served=recipe.model.endpoint is not None)
         targets, judges = self.targets(checkpoints), self.attack_judges
-        attacked: list[RunData] = []
+        attacked: dict[str, Mapping[str, AttackFigures]] = {}
         failed: dict[str, str] = {}
         for target in targets:
             try:
                 model = open_target(target, recipe.evaluation.generation)
-                figures = attack_model(attacks, target, model, judges, recipe.setup, self.log)
-                attacked.append(RunData(name=target.name, scores=score([]), attacks=figures))
+                attacked[target.name] = attack_model(attacks, target, model, judges, recipe.setup, self.log)
             except SteerClearError as error:
                 self.log(f"{target.name} failed: {error}")
                 failed[target.name] = str(error)
-        if attacked:
-            findings = find(self.output.name, attacked, baseline=attacked[0].name)
-            write_text(self.output / "attacks.csv", attacks_csv(attacked))
-            write_text(self.output / "attacks.md", attacks_markdown(findings))
         return attacked, failed

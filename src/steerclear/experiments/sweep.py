@@ -13,7 +13,6 @@ from rich.console import Console
 from rich.live import Live
 
 from steerclear.errors import ConfigError, Log, SteerClearError
-from steerclear.experiments.cell_status import FAILED, Status, write_status
 from steerclear.experiments.cells import Cell, cells_of
 from steerclear.experiments.sweep_progress import Progress
 from steerclear.judges.opening import harm_judge, refusal_judge
@@ -23,6 +22,7 @@ from steerclear.report.read_runs import Place
 from steerclear.report.report import lay_side_by_side
 from steerclear.store.executor import RayOptions, local_executor, ray_executor
 from steerclear.store.locks import alone, has_locks
+from steerclear.store.status import FAILED, Status, write_status
 
 REFRESH_S = 1.0
 """Seconds between looks at the cells."""

@@ -10,10 +10,10 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from steerclear.experiments.cell_status import DONE, FAILED, STAGES, WAITING, Status
 from steerclear.experiments.cells import Cell
 from steerclear.report.comparison import duration
 from steerclear.sanitize import shortened, visible
+from steerclear.store.status import DONE, FAILED, STAGES, WAITING, Status
 from steerclear.table import NO_VALUE
 
 _FRAME_LINES = 8

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from steerclear.config import build, dump_yaml, identity_tree, raise_all, to_tree
+from steerclear.config import build, check_kind, dump_yaml, identity_tree, load_tree, raise_all, to_tree
 from steerclear.data.prepare import PreparedData
 from steerclear.errors import ConfigError, Log, ModelError
 from steerclear.experiments.run import Run
@@ -21,7 +21,7 @@ from steerclear.experiments.tune_report import best_yaml, outcome_line, start_li
 from steerclear.experiments.tune_study import SharedStudy, open_study
 from steerclear.experiments.tune_trial import of_the_recipe, probe_recipe, run_trial, trial_recipe
 from steerclear.generation.weights import load_tokenizer
-from steerclear.recipe.train import Recipe, check_kind, load_tree
+from steerclear.recipe.train import Recipe
 from steerclear.recipe.tune import KIND, TuneRecipe
 from steerclear.records import KIND as KIND_OF_PROMPT
 from steerclear.records import Prompt, write_text

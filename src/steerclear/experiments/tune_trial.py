@@ -16,13 +16,13 @@ import torch
 from steerclear.config import build
 from steerclear.errors import ConfigError, DataError, Log, StorageError
 from steerclear.evaluation.results import read_scores
-from steerclear.experiments.cell_status import explain
 from steerclear.experiments.run import Run
 from steerclear.experiments.trials import PRUNED, Figures, Outcome, probe_value, surely_broken
 from steerclear.experiments.tune_study import TakenTrial
 from steerclear.recipe.train import Recipe
 from steerclear.recipe.tune import ProbeOptions, TuneRecipe, Values
 from steerclear.store.runs import RunFolder
+from steerclear.store.status import explain
 from steerclear.training.evaluation_callback import EvalStep
 
 PROBED = ("harmful", "over_refusal")

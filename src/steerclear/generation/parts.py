@@ -7,7 +7,6 @@ stay: taking one away could give a part to two processes.
 
 from __future__ import annotations
 
-import errno
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -21,15 +20,13 @@ from steerclear.errors import ConfigError, StorageError
 from steerclear.generation.answers import check_identity, finished, identity_of, progress_bar
 from steerclear.generation.options import GenerationOptions
 from steerclear.records import Generation, Messages, Prompt, write_json
+from steerclear.store.locks import NO_LOCKS
 
 Answer = Callable[[Sequence[Prompt], Sequence[str | Messages], Path], list[Generation]]
 """Fills the file of one part, as `steerclear.generation.generate` does with ``allow_too_long=True``."""
 
 Shard = tuple[int, int]
 """``(i, n)``: of the parts 0, 1, 2, ... those whose number leaves the rest i when divided by n."""
-
-NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
-"""What a file system without locks answers."""
 
 
 def answer_in_parts(

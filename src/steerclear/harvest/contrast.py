@@ -20,13 +20,13 @@ from steerclear.data.templates import render_prompt
 from steerclear.errors import DataError, Log
 from steerclear.generation.model import Model, name_of, open_model, source_identity
 from steerclear.generation.samples import whole_sentences
+from steerclear.harvest.contrast_recipe import AnswererOptions, ContrastRecipe
 from steerclear.harvest.contrast_rows import Contrast, select
 from steerclear.harvest.prompts import describe_problems, read_prompts
 from steerclear.harvest.seemingly_toxic import SCRIPT, PromptPool, read_script, request, scripted
 from steerclear.harvest.words import ToxicWord, toxic_words
 from steerclear.judges.opening import open_judges
 from steerclear.judges.verdicts import judge_generations
-from steerclear.recipe.contrast import AnswererOptions, ContrastRecipe
 from steerclear.records import (
     SCHEMA_VERSION,
     Generation,

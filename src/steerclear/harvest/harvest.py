@@ -23,6 +23,7 @@ from steerclear.evaluation.suites import sample_ids
 from steerclear.generation.model import name_of, open_model, source_identity
 from steerclear.generation.parts import Shard, answer_in_parts
 from steerclear.generation.samples import asked_id, nth_sample
+from steerclear.harvest.harvest_recipe import HarvestRecipe
 from steerclear.harvest.judges import opened_judges, read_judges
 from steerclear.harvest.manifest import Asked, Judged, build_manifest
 from steerclear.harvest.prompts import CATEGORY, describe_problems, read_prompts
@@ -30,7 +31,6 @@ from steerclear.harvest.selection import Candidate, select, to_row
 from steerclear.judges.base import HarmJudge, HarmScore, Unscored, score_each
 from steerclear.judges.opening import refusal_judge
 from steerclear.judges.verdicts import judge_generations
-from steerclear.recipe.harvest import HarvestRecipe
 from steerclear.records import (
     Generation,
     Prompt,

@@ -8,12 +8,12 @@ from pathlib import Path
 
 from steerclear.data.near_duplicates import group_near
 from steerclear.errors import ConfigError, DataError, Log
+from steerclear.harvest.harvest_recipe import HarvestRecipe
 from steerclear.harvest.options import HarvestOptions
 from steerclear.judges.base import HarmJudge
 from steerclear.judges.cache import CachedJudge
 from steerclear.judges.opening import harm_judge
 from steerclear.judges.options import JudgeOptions
-from steerclear.recipe.harvest import HarvestRecipe
 
 Opener = Callable[[], HarmJudge]
 """Opens a judge: loads or fits it."""

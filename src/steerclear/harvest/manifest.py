@@ -11,9 +11,9 @@ from typing import Any
 from steerclear.config import to_tree
 from steerclear.data.manifest import hash_rows
 from steerclear.generation.model import name_of, source_identity
+from steerclear.harvest.harvest_recipe import HarvestRecipe
 from steerclear.harvest.prompts import CATEGORY, PromptsRead
 from steerclear.harvest.selection import Candidate, Selection
-from steerclear.recipe.harvest import HarvestRecipe
 from steerclear.records import SCHEMA_VERSION, Generation, Prompt, Row, Verdict, sha256_of
 from steerclear.stats.agreement import agreement
 from steerclear.store.runs import versions

@@ -51,7 +51,8 @@ Generated from the options' own docstrings by `python -m steerclear.recipe.refer
 Every setting stands in a recipe (YAML) or on the command line as `--section.name VALUE`. `steerclear recipe show RECIPE` prints
 a recipe with all of them filled in. For editors there is a JSON schema, `steerclear/recipe/schema.json`: put
 `# yaml-language-server: $schema=PATH` on a recipe's first line. A `[]` marks what stands in a list of sections. All other
-arguments of `training` are those of [TRL's SFTConfig](https://huggingface.co/docs/trl/sft_trainer) (KTOConfig for `objective: kto`).
+arguments of `training` are those of
+[TRL's SFTConfig](https://huggingface.co/docs/trl/sft_trainer) (KTOConfig for `objective: kto`).
 """
 
 SHARED = ("evaluation", "lora", "data", "training", "model")
@@ -77,8 +78,8 @@ class Setting:
 
 def recipe_classes() -> dict[str, type]:
     """Return kind -> class of its recipe."""
-    from steerclear.recipe.contrast import ContrastRecipe
-    from steerclear.recipe.harvest import HarvestRecipe
+    from steerclear.harvest.contrast_recipe import ContrastRecipe
+    from steerclear.harvest.harvest_recipe import HarvestRecipe
     from steerclear.recipe.sweep import SweepRecipe
     from steerclear.recipe.train import Recipe
     from steerclear.recipe.tune import TuneRecipe

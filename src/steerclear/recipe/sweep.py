@@ -9,10 +9,10 @@ from typing import Any
 
 from steerclear.config import Tree, merge
 from steerclear.errors import ConfigError, did_you_mean
+from steerclear.store.status import SEED_AXIS
 
 KIND = "sweep"
 
-SEED_AXIS = "seed"
 
 SEED = "/seed-"
 """Between the name of a configuration and the seed of its run."""

@@ -8,7 +8,15 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from steerclear.attacks.options import EvaluationSection
-from steerclear.config import Tree, build, fill_inputs, load_yaml, merge, override, parse_overrides, raise_all, to_tree
+from steerclear.config import (
+    Tree,
+    build,
+    check_kind,
+    load_tree,
+    merge,
+    raise_all,
+    to_tree,
+)
 from steerclear.data.options import DataOptions
 from steerclear.errors import ConfigError
 from steerclear.generation.options import ModelOptions
@@ -71,28 +79,6 @@ def load_recipe(arguments: Sequence[str]) -> Recipe:
     tree = load_tree(arguments)
     check_kind(tree, KIND)
     return build(Recipe, tree)
-
-
-def check_kind(tree: Tree, kind: str) -> None:
-    """Refuse a recipe of another command before its keys are looked at.
-
-    Raises:
-        ConfigError: the tree's ``kind``, where it has one, is another.
-    """
-    found = tree.get("kind", kind)
-    if found != kind:
-        raise ConfigError(
-            f"kind: got {found!r}, allowed: {kind} for this command. Recipes are run by the command of their kind."
-        )
-
-
-def load_tree(arguments: Sequence[str]) -> Tree:
-    """Return the recipe as a tree, its inputs filled and the overrides laid over it."""
-    tree: Tree = {}
-    if arguments and not arguments[0].startswith("--"):
-        tree, arguments = load_yaml(Path(arguments[0])), arguments[1:]
-    tree, pairs = fill_inputs(tree, parse_overrides(arguments))
-    return override(tree, pairs)
 
 
 def variants_of(tree: Tree) -> dict[str, Recipe]:

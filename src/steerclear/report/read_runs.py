@@ -23,14 +23,13 @@ from steerclear.evaluation.results import (
     read_scores,
 )
 from steerclear.evaluation.scores import Scores, score
-from steerclear.experiments.cell_status import DONE, FAILED
-from steerclear.recipe.sweep import SEED_AXIS
 from steerclear.records import read_jsonl
 from steerclear.report.run_data import RunData, Unfinished, configuration_of
 from steerclear.report.settings import objective_of, settings_of
 from steerclear.report.tables import quality_table
 from steerclear.sanitize import visible
 from steerclear.store.runs import RECORD, RunFolder
+from steerclear.store.status import DONE, FAILED, SEED_AXIS
 
 DEPTH = 3
 """Folders below a given one in which runs are looked for: NAME/seed-N of `steerclear compare`, and one more."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,7 +10,9 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from steerclear.errors import Log, StorageError
-from steerclear.generation.parts import NO_LOCKS
+
+NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
+"""What a file system without locks answers."""
 
 
 def has_locks(folder: Path) -> bool:

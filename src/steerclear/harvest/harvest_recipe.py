@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from steerclear.attacks.options import EvaluationSection
-from steerclear.config import build
+from steerclear.config import build, check_kind, load_tree
 from steerclear.data.options import DataOptions
 from steerclear.errors import ConfigError
 from steerclear.generation.options import ModelOptions
 from steerclear.harvest.options import HarvestOptions
-from steerclear.recipe.train import check_kind, load_tree
 from steerclear.store.runs import RunFolder
 from steerclear.training.options import LoraOptions, TrainingSetup
 

@@ -11,6 +11,9 @@ from pathlib import Path
 from steerclear.errors import SteerClearError
 from steerclear.records import write_json
 
+SEED_AXIS = "seed"
+"""Axis of a sweep that its seeds make; its cells are one configuration."""
+
 STAGES = ("train", "attack", "generate", "judge", "score")
 """What a cell goes through, in this order. The last two belong together: verdicts are counted as soon as they are there."""
 

@@ -7,13 +7,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from steerclear.attacks.options import EvaluationSection
-from steerclear.config import build
+from steerclear.config import build, check_kind, load_tree
 from steerclear.data.templates import TEMPLATES
 from steerclear.errors import ConfigError, one_of
 from steerclear.generation.options import GenerationOptions, ModelOptions
 from steerclear.harvest.contrast_options import KeepOptions, WordOptions
 from steerclear.harvest.prompts import PromptSource
-from steerclear.recipe.train import check_kind, load_tree
 
 KIND = "contrast"
 
