@@ -333,6 +333,20 @@ def text_key(row: Row) -> tuple[str, str]:
     return " ".join(prompt.casefold().split()), " ".join((row.context + flat_text(row.completion)).casefold().split())
 
 
+def read_json(file: Path) -> Any:
+    """Return the content of a JSON file.
+
+    Raises:
+        DataError: it cannot be read, or is not JSON.
+    """
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise DataError(f"{file}: cannot be read ({error.strerror}). Check the path.") from error
+    except ValueError as error:
+        raise DataError(f"{file}: not valid JSON. Make it again, or leave its folder out.") from error
+
+
 def sha256_of(value: Any) -> str:
     """Return the SHA-256 of a JSON-ready value, independent of the order of keys."""
     return hashlib.sha256(json.dumps(value, sort_keys=True, ensure_ascii=False).encode()).hexdigest()

@@ -74,7 +74,7 @@ def test_the_manifest_tells_what_was_used() -> None:
             "safe_sides": False,
             "benign_count": None,
             "unsafe_count": 6,
-            "extra_count": None,
+            "added_count": None,
             "heldout_count": 4,
             "template": "alpaca",
             "seed": 3,
@@ -124,7 +124,7 @@ def test_added_rows_are_all_used_and_change_no_other_choice(tmp_path: Path) -> N
     benign, added = write(tmp_path / "b.jsonl", *alpaca(30)), write(tmp_path / "a.jsonl", *alpaca(5, start=100))
     without = prepare(benign=benign, benign_count=10)
     data = prepare(benign=benign, benign_count=10, extra=added)
-    assert [row.id for row in data.extra] == [f"r{i}" for i in range(100, 105)]
+    assert [row.id for row in data.added] == [f"r{i}" for i in range(100, 105)]
     assert (data.benign, data.heldout, data.unsafe) == (without.benign, without.heldout, without.unsafe)
     assert data.manifest["sha256"]["added"] != without.manifest["sha256"]["added"]
 
@@ -134,7 +134,7 @@ def test_a_number_of_added_rows_lies_inside_a_larger_one(tmp_path: Path) -> None
     few, more = prepare(extra=added, extra_count=5), prepare(extra=added, extra_count=12)
     assert (len(few.added), len(more.added)) == (5, 12)
     assert few.added == more.added[:5]
-    assert few.manifest["selection"]["extra_count"] == 5
+    assert few.manifest["selection"]["added_count"] == 5
     with pytest.raises(DataError, match=r"data.extra_count: 31 rows are asked for, but there are 30"):
         prepare(extra=added, extra_count=31)
 
@@ -152,8 +152,8 @@ def test_the_safe_sides_are_those_of_the_chosen_pairs(tmp_path: Path) -> None:
     source = write(tmp_path / "pairs.jsonl", *pairs)
     data = prepare(benign=write(tmp_path / "b.jsonl", *alpaca(9)), unsafe=source, unsafe_count=7, safe_sides=True)
     stems = [row.id.removesuffix("-unsafe") for row in data.unsafe]
-    assert [row.id.removesuffix("-safe") for row in data.extra] == [stem for stem in stems if stem != "p20"]
-    assert all(row.label and row.completion.startswith("no ") for row in data.extra)
+    assert [row.id.removesuffix("-safe") for row in data.added] == [stem for stem in stems if stem != "p20"]
+    assert all(row.label and row.completion.startswith("no ") for row in data.added)
     every = prepare(benign=write(tmp_path / "b.jsonl", *alpaca(9)), unsafe=source, unsafe_count=None, safe_sides=True)
     assert (len(every.unsafe), len(every.added)) == (21, 20)
     two = [{"prompt": f"how {i}?", "response": "so.", "is_safe": i > 3} for i in range(6)]

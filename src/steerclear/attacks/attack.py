@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from steerclear.attacks.asking import Reader, Rendered, ask
 from steerclear.attacks.behaviors import Behavior, load_behaviors, with_answers
 from steerclear.attacks.cards import AttackCard, load_attack
-from steerclear.attacks.figures import AttackFigures, PairFigures, attack_figures, behavior_of
+from steerclear.attacks.figures import ATTACKS, AttackFigures, PairFigures, attack_figures, behavior_of
 from steerclear.attacks.fine_tuning import answer_after_fine_tuning, attackers_rows, identity
 from steerclear.attacks.options import AttackOptions, AttacksOptions, FineTuningOptions, PairAttackOptions
 from steerclear.attacks.pair import DECODING, PairBehavior, pair
@@ -20,7 +20,6 @@ from steerclear.attacks.tags import GOAL
 from steerclear.attacks.transforms import readable
 from steerclear.data.sources import read_source
 from steerclear.errors import ConfigError, DataError, Log
-from steerclear.evaluation.results import ATTACKS
 from steerclear.evaluation.targets import EvalTarget
 from steerclear.generation.chat import chat_model_identity, open_chat_model
 from steerclear.generation.model import Model

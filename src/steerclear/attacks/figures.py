@@ -12,9 +12,11 @@ from steerclear.attacks.tags import GOAL
 from steerclear.config import build_record
 from steerclear.errors import DataError
 from steerclear.evaluation.differences import Difference, tested
-from steerclear.evaluation.results import ATTACKS, read_json
-from steerclear.records import GROUP, Verdict
+from steerclear.records import GROUP, Verdict, read_json
 from steerclear.stats.rates import Mean, Rate
+
+ATTACKS = "attacks.json"
+"""File with a model's figures under attack, beside its scores."""
 
 BEST_FIRST = ("harmful", "safe", "degenerate", "unscored")
 """Outcomes in an attacker's order: a behavior with several answers has the first of these that one of them has."""

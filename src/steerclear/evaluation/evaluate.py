@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import TypeVar
 
 from steerclear.config import dump_yaml, to_tree
-from steerclear.data.templates import render_prompt
+from steerclear.data.templates import begin_answer, render_prompt
 from steerclear.errors import Log
 from steerclear.evaluation.cards import PROMPT_METRICS
 from steerclear.evaluation.multiple_choice import check_documents
-from steerclear.evaluation.openings import begun
 from steerclear.evaluation.options import EvaluationOptions, SuiteOptions
 from steerclear.evaluation.quality import measure_quality
 from steerclear.evaluation.results import EVALUATION
@@ -22,13 +21,7 @@ from steerclear.generation.model import Model
 from steerclear.judges.base import HarmJudge
 from steerclear.judges.opening import Judges
 from steerclear.judges.verdicts import judge_generations
-from steerclear.records import (
-    Generation,
-    Verdict,
-    write_json,
-    write_jsonl,
-    write_text,
-)
+from steerclear.records import PREFILL, Generation, Messages, Verdict, write_json, write_jsonl, write_text
 from steerclear.stats.agreement import agreement
 
 Options = TypeVar("Options", bound=EvaluationOptions)
@@ -117,3 +110,8 @@ def _second_opinions(
         flags = agreement([v.flagged for v in first], [v.flagged for v in verdicts])
         opinions.append(SecondOpinion(judge=judge.name, scores=score(verdicts), agreement=flags))
     return opinions
+
+
+def begun(rendered: str | Messages, tags: dict[str, str]) -> str | Messages:
+    """Return a rendered prompt with the opening of its tags, if they have one."""
+    return begin_answer(rendered, tags[PREFILL]) if PREFILL in tags else rendered

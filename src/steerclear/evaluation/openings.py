@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
-from steerclear.data.templates import begin_answer
-from steerclear.records import KIND, PREFILL, PREFILLED, Messages
+from steerclear.records import KIND, PREFILL, PREFILLED
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,11 +45,6 @@ def text_problems(text: str | None) -> list[str]:
 def opening_tags(begun: str) -> dict[str, str]:
     """Return the tags of a prompt whose answer begins so."""
     return {KIND: PREFILLED, PREFILL: begun}
-
-
-def begun(rendered: str | Messages, tags: dict[str, str]) -> str | Messages:
-    """Return a rendered prompt with the opening of its tags, if they have one."""
-    return begin_answer(rendered, tags[PREFILL]) if PREFILL in tags else rendered
 
 
 def first_words(answer: str, words: int) -> str | None:

@@ -2,49 +2,25 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from steerclear.errors import DataError
 from steerclear.evaluation.curve import Checkpoint
 from steerclear.evaluation.scores import HOLDS, Cell, Scores
-from steerclear.records import Generation, Verdict, read_records
+from steerclear.records import Generation, Verdict, read_json, read_records
 from steerclear.store.runs import RunFolder
 
 EVALUATION = "evaluation.yaml"
 """File beside the scores with the options of their evaluation. Those in a run's ``config.yaml`` are of its training."""
 
-ATTACKS = "attacks.json"
-"""File with a model's figures under attack, beside its scores."""
-
 OF = "of.txt"
 """File in a step's folder with the path of a checkpoint that lies elsewhere."""
-
-
-def read_json(file: Path) -> Any:
-    """Return the content of a JSON file.
-
-    Raises:
-        DataError: it cannot be read, or is not JSON.
-    """
-    try:
-        return json.loads(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise DataError(f"{file}: cannot be read ({error.strerror}). Check the path.") from error
-    except ValueError as error:
-        raise DataError(f"{file}: not valid JSON. Make it again, or leave its folder out.") from error
 
 
 def is_evaluated(folder: Path) -> bool:
     """Return whether an evaluation into the folder was finished: its scores are the last file that it writes."""
     return (folder / "scores.json").is_file()
-
-
-def has_figures(folder: Path) -> bool:
-    """Return whether there is anything to tell of a model: scores, or figures under attack alone."""
-    return is_evaluated(folder) or (folder / ATTACKS).is_file()
 
 
 def read_scores(folder: Path) -> Scores:

@@ -12,18 +12,11 @@ from typing import Any
 
 import yaml
 
-from steerclear.attacks.figures import read_attacks
+from steerclear.attacks.figures import ATTACKS, read_attacks
 from steerclear.errors import ConfigError, DataError, SteerClearError
-from steerclear.evaluation.results import (
-    has_figures,
-    is_evaluated,
-    points_of,
-    read_answers,
-    read_json,
-    read_scores,
-)
+from steerclear.evaluation.results import is_evaluated, points_of, read_answers, read_scores
 from steerclear.evaluation.scores import Scores, score
-from steerclear.records import read_jsonl
+from steerclear.records import read_json, read_jsonl
 from steerclear.report.run_data import RunData, Unfinished, configuration_of
 from steerclear.report.settings import objective_of, settings_of
 from steerclear.report.tables import quality_table
@@ -156,6 +149,11 @@ def _below(folder: Path, top: Path, depth: int) -> Iterator[Place]:
 
 def _is_run(folder: Path) -> bool:
     return has_figures(folder) or (folder / RECORD).is_file()
+
+
+def has_figures(folder: Path) -> bool:
+    """Return whether there is anything to tell of a model: scores, or figures under attack alone."""
+    return is_evaluated(folder) or (folder / ATTACKS).is_file()
 
 
 def _named(found: Sequence[tuple[Path, Sequence[Place]]]) -> list[Place]:

@@ -11,7 +11,8 @@ from typing import Any
 
 import yaml
 
-from steerclear.evaluation.results import EVALUATION, read_json
+from steerclear.evaluation.results import EVALUATION
+from steerclear.records import read_json
 from steerclear.report.run_data import RunData
 from steerclear.store.runs import RunFolder
 from steerclear.table import NO_VALUE, Table
