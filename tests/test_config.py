@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, ClassVar
 
 import pytest
 
 from steerclear.config import (
+    PartOf,
     build,
     dump_yaml,
     fill_inputs,
     load_yaml,
     merge,
+    new_names,
+    old_names,
     override,
     parse_overrides,
     to_tree,
@@ -148,3 +151,60 @@ def test_an_old_name_of_a_key_is_accepted_and_told(caplog: pytest.LogCaptureFixt
     ]
     with_new_names({"guard": 2, "collapse": 3}, renamed, "", problems)
     assert problems == ["guard: is the old name of collapse, which is given too. Leave the old one out."]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Renamed(Inner):
+    many: list[Inner] = field(default_factory=list)
+    weight: float = 0.0
+    RENAMED: ClassVar[dict[str, str]] = {"anchor": "weight", "list": "many"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Whole:
+    part: Renamed | None = None
+    parts: list[Renamed] = field(default_factory=list)
+    over: Annotated[dict[str, Any], PartOf(Whole)] = field(default_factory=dict)
+    axes: Annotated[dict[str, Any], PartOf(Whole, below=2)] = field(default_factory=dict)
+    RENAMED: ClassVar[dict[str, str]] = {"piece": "part"}
+
+
+OLD = {
+    "piece": {"anchor": 1.0, "list": [{"rate": 2.0}]},
+    "parts": [{"anchor": 3.0}],
+    "over": {"piece": {"anchor": 4.0}, "elsewhere": 5},
+    "axes": {"piece": {"anchor": {"piece": {"anchor": 6.0}}, "nothing": None}},
+}
+NEW = {
+    "part": {"weight": 1.0, "many": [{"rate": 2.0}]},
+    "parts": [{"weight": 3.0}],
+    "over": {"part": {"weight": 4.0}, "elsewhere": 5},
+    "axes": {"piece": {"anchor": {"part": {"weight": 6.0}}, "nothing": None}},
+}
+
+
+def test_old_names_are_taken_for_the_new_ones_wherever_they_stand() -> None:
+    assert build(Whole, OLD) == build(Whole, NEW)
+    assert new_names(Whole, OLD) == NEW
+    assert old_names(Whole, NEW) == OLD
+    assert old_names(Whole, OLD) == OLD
+
+
+def test_overrides_by_an_old_name_replace_the_new_one() -> None:
+    tree = override(new_names(Whole, OLD), [("piece.anchor", 9), ("part.rate", 8)], Whole)
+    assert tree["part"] == NEW["part"] | {"weight": 9, "rate": 8}
+    assert "piece" not in tree
+
+
+@pytest.mark.parametrize(
+    ("tree", "problem"),
+    [
+        ({"part": {"anchor": 1, "weight": 2}}, "part.anchor: is the old name of part.weight, which is given too."),
+        ({"parts": [{"anchor": 1, "weight": 2}]}, "parts[0].anchor: is the old name of parts[0].weight, which is"),
+        ({"piece": {}, "part": {}}, "piece: is the old name of part, which is given too. Leave the old one out."),
+    ],
+)
+def test_both_names_are_an_error(tree: dict[str, Any], problem: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        build(Whole, tree)
+    assert str(caught.value).startswith(problem)

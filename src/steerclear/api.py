@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from steerclear.config import Tree, build, check_kind, fill_inputs, load_yaml, merge, override, to_tree
+from steerclear.config import Tree, build, check_kind, fill_inputs, load_yaml, merge, new_names, override, to_tree
 from steerclear.errors import ConfigError, Log
 
 if TYPE_CHECKING:
@@ -92,9 +92,10 @@ def recipe_of(kind: type[Kind], name: str, recipe: Any, settings: Mapping[str, A
     inputs = tree.get("inputs") or {}
     given = {key: value for key, value in settings.items() if key in inputs}
     tree, _ = fill_inputs(tree, [(key, str(value)) for key, value in given.items()])
+    tree = new_names(kind, tree)
     for key, value in settings.items():
         if key not in given:
-            tree = _laid_over(tree, key, value)
+            tree = _laid_over(kind, tree, key, value)
     check_kind(tree, name)
     return build(kind, tree)
 
@@ -111,14 +112,14 @@ def _tree(recipe: Any) -> Tree:
     raise ConfigError(f"recipe: got a {type(recipe).__name__}, expected a file, a mapping or a recipe.")
 
 
-def _laid_over(tree: Tree, key: str, value: Any) -> Tree:
+def _laid_over(kind: type, tree: Tree, key: str, value: Any) -> Tree:
     plain = to_tree(value) if dataclasses.is_dataclass(value) and not isinstance(value, type) else value
     plain = str(plain) if isinstance(plain, Path) else plain
     if key == "model" and isinstance(plain, str):
         plain = {"path": plain}
     if "." in key:
-        return override(tree, [(key, plain)])
-    return merge(tree, {key: dict(plain) if isinstance(plain, Mapping) else plain})
+        return override(tree, [(key, plain)], kind)
+    return merge(tree, new_names(kind, {key: dict(plain) if isinstance(plain, Mapping) else plain}))
 
 
 def train(recipe: Recipe | str | Path | None = None, *, log: Log = quiet, **settings: Any) -> TrainedRun:

@@ -228,10 +228,10 @@ def compare(context: typer.Context) -> None:
     _quiet_start()
     from steerclear.config import load_tree
     from steerclear.experiments.compare import compare
-    from steerclear.recipe.train import variants_of
+    from steerclear.recipe.train import Recipe, variants_of
     from steerclear.report.comparison import terminal_comparison
 
-    tree = load_tree(context.args)
+    tree = load_tree(context.args, Recipe)
     recipes = variants_of(tree)
     finished, failed = compare(recipes, Path(tree["output"]), log)
     if finished:
@@ -571,7 +571,7 @@ def recipe_show(context: typer.Context) -> None:
     kinds, kind = recipe_classes(), tree.get("kind", KIND)
     if kind not in kinds:
         raise ConfigError(one_of("kind", kind, kinds))
-    typer.echo(dump_yaml(to_tree(build(kinds[kind], tree))), nl=False)
+    typer.echo(dump_yaml(to_tree(build(kinds[kind], load_tree(context.args, kinds[kind])))), nl=False)
 
 
 @judge_app.command("fit")

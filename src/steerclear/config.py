@@ -8,9 +8,9 @@ import logging
 import re
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import yaml
 
@@ -86,24 +86,40 @@ def merge(base: Tree, changes: Mapping[str, Any]) -> Tree:
     return merged
 
 
-def override(tree: Tree, pairs: Sequence[tuple[str, Any]]) -> Tree:
+def override(tree: Tree, pairs: Sequence[tuple[str, Any]], kind: type | None = None) -> Tree:
     """Return the tree with dotted keys set, e.g. ``("data.seed", 3)``.
+
+    Args:
+        kind: what the tree is built into, whose old names of keys are accepted. None: keys are taken as they are.
 
     Raises:
         ConfigError: a dotted key goes through something that is not a section.
     """
     for key, value in pairs:
-        *sections, last = key.split(".")
-        change: Tree = {last: value}
+        change = _nested(key, value)
+        if kind is not None:
+            change = new_names(kind, change)
         node: Any = tree
-        for section in sections:
+        for section in _sections(change, key.count(".")):
             node = node.get(section) if isinstance(node, dict) else None
             if node is not None and not isinstance(node, dict):
                 raise ConfigError(f"--{key}: '{section}' is a value, not a section.")
-        for section in reversed(sections):
-            change = {section: change}
         tree = merge(tree, change)
     return tree
+
+
+def _nested(key: str, value: Any) -> Tree:
+    *sections, last = key.split(".")
+    return functools.reduce(lambda inner, section: {section: inner}, reversed(sections), {last: value})
+
+
+def _sections(nested: Tree, depth: int) -> list[str]:
+    """Return the names of the sections that a `_nested` value lies in."""
+    names, node = [], nested
+    for _ in range(depth):
+        [(name, node)] = node.items()
+        names.append(name)
+    return names
 
 
 def fill_inputs(tree: Tree, pairs: Sequence[tuple[str, Any]]) -> tuple[Tree, list[tuple[str, Any]]]:
@@ -156,7 +172,8 @@ def build(kind: type[Kind], tree: Mapping[str, Any]) -> Kind:
             them in one message, each with its dotted key.
     """
     problems: list[str] = []
-    made = _build(kind, tree, "", problems)
+    named = _named(kind, tree, "", functools.partial(_with_new_names, problems=problems))
+    made = _build(kind, named, "", problems)
     raise_all(problems)
     return made
 
@@ -186,13 +203,12 @@ def build_file(kind: type[Kind], path: Path) -> Kind:
 
 def build_from(kind: type[Kind], arguments: Sequence[str]) -> Kind:
     """Build a dataclass from ``--key value`` arguments alone; see `parse_overrides` and `build`."""
-    return build(kind, override({}, parse_overrides(arguments)))
+    return build(kind, override({}, parse_overrides(arguments), kind))
 
 
 def _build(kind: Any, tree: Mapping[str, Any], where: str, problems: list[str]) -> Any:
     hints, fields = _fields(kind)
     known = len(problems)
-    tree = with_new_names(tree, getattr(kind, "RENAMED", {}), where, problems)
     for key in tree:
         if key not in fields:
             problems.append(
@@ -212,6 +228,76 @@ def _build(kind: Any, tree: Mapping[str, Any], where: str, problems: list[str]) 
     except ConfigError as error:
         problems.extend(f"{where}{line}" for line in str(error).splitlines())
         return None
+
+
+@dataclasses.dataclass(frozen=True)
+class PartOf:
+    """Marks a mapping, as ``Annotated[dict[str, Any], PartOf(Recipe)]``, that is laid over a tree of that kind elsewhere."""
+
+    kind: type
+    below: int = 0
+    """How many levels of free names, such as those of variants, stand above such mappings."""
+
+
+def new_names(kind: type, tree: Mapping[str, Any]) -> Tree:
+    """Return the tree with the present names of keys, at any depth, in place of the old ones that ``RENAMED`` of options list.
+
+    Trees that are laid over each other must have present names, or one setting would stand in the result under both.
+
+    Raises:
+        ConfigError: a setting is given by both names.
+    """
+    problems: list[str] = []
+    renamed = _named(kind, tree, "", functools.partial(_with_new_names, problems=problems))
+    raise_all(problems)
+    return renamed
+
+
+def old_names(kind: type, tree: Mapping[str, Any]) -> Tree:
+    """Return a part of a tree with old names of renamed keys, for hashes: what `identity_tree` is for what is built."""
+    return _named(kind, tree, "", _with_old_names)
+
+
+def _with_new_names(kind: type, tree: Mapping[str, Any], where: str, problems: list[str]) -> Tree:
+    return with_new_names(tree, getattr(kind, "RENAMED", {}), where, problems)
+
+
+def _with_old_names(kind: type, tree: Mapping[str, Any], where: str) -> Tree:  # noqa: ARG001
+    old = {new: old for old, new in getattr(kind, "RENAMED", {}).items()}
+    return {old.get(key, key): value for key, value in tree.items()}
+
+
+def _named(hint: Any, value: Any, where: str, rename: Callable[[Any, Mapping[str, Any], str], Tree]) -> Any:
+    """Return the value with every mapping renamed that is, or will be, an options class."""
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if _is_union(hint):
+        for one in arguments:
+            value = _named(one, value, where, rename)
+    elif isinstance(value, Mapping) and dataclasses.is_dataclass(hint):
+        kind: Any = hint
+        hints = _marked_hints(kind)
+        inner = {key: _named(hints.get(key), own, f"{where}{key}.", rename) for key, own in value.items()}
+        return rename(kind, inner, where)
+    elif isinstance(value, Mapping) and origin is Annotated and isinstance(arguments[1], PartOf):
+        part = arguments[1]
+        if not part.below:
+            return _named(part.kind, value, where, rename)
+        nearer = Annotated[Any, PartOf(part.kind, part.below - 1)]
+        return {key: _named(nearer, own, f"{where}{key}.", rename) for key, own in value.items()}
+    elif isinstance(value, list | tuple) and origin in (list, tuple):
+        return [_named(arguments[0], own, f"{where[:-1]}[{place}].", rename) for place, own in enumerate(value)]
+    return value
+
+
+@functools.cache
+def _marked_hints(kind: Any) -> dict[str, Any]:
+    """Return the types of a dataclass's fields with their marks, by old names too."""
+    hints = typing.get_type_hints(kind, include_extras=True)
+    return hints | {old: hints[new] for old, new in getattr(kind, "RENAMED", {}).items()}
+
+
+def _is_union(hint: Any) -> bool:
+    return isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union
 
 
 def with_new_names(tree: Mapping[str, Any], renamed: Mapping[str, str], where: str, problems: list[str]) -> Tree:
@@ -248,7 +334,7 @@ def _convert(hint: Any, value: Any, where: str, problems: list[str]) -> Any:
     """Return the value as the hint wants it; note a problem where it is not."""
     if hint is Any or (type(value) is hint and hint in _PLAIN):
         return value
-    if isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union:
+    if _is_union(hint):
         return _convert_union(typing.get_args(hint), value, where, problems)
     if dataclasses.is_dataclass(hint):
         if isinstance(value, Mapping):
@@ -320,13 +406,17 @@ def check_kind(tree: Tree, kind: str) -> None:
         )
 
 
-def load_tree(arguments: Sequence[str]) -> Tree:
-    """Return the recipe as a tree, its inputs filled and the overrides laid over it."""
+def load_tree(arguments: Sequence[str], kind: type | None = None) -> Tree:
+    """Return the recipe as a tree, its inputs filled and the overrides laid over it.
+
+    Args:
+        kind: what the tree is built into, whose old names of keys are accepted. None: keys are taken as they are.
+    """
     tree: Tree = {}
     if arguments and not arguments[0].startswith("--"):
         tree, arguments = load_yaml(Path(arguments[0])), arguments[1:]
     tree, pairs = fill_inputs(tree, parse_overrides(arguments))
-    return override(tree, pairs)
+    return override(tree if kind is None else new_names(kind, tree), pairs, kind)
 
 
 def identity_tree(value: Any) -> Any:

@@ -91,7 +91,7 @@ def load_sweep(arguments: Sequence[str]) -> SweepRecipe:
     Raises:
         ConfigError: everything that is wrong with it, together.
     """
-    tree = load_tree(arguments)
+    tree = load_tree(arguments, SweepRecipe)
     if "kind" not in tree:
         raise ConfigError(f"kind: is missing. A recipe of this command says 'kind: {KIND}', and has axes.")
     check_kind(tree, KIND)

@@ -82,7 +82,7 @@ def composed(
     tree = compose(table, names, only=kept, judge=chosen, attacker=attackers[-1] if attackers else None)
     given = {key: value for key, value in pairs if key in tree["inputs"]}
     rest = [(key, value) for key, value in pairs if key not in given]
-    return override(tree | {"inputs": tree["inputs"] | given}, rest)
+    return override(tree | {"inputs": tree["inputs"] | given}, rest, SweepRecipe)
 
 
 def _role(value: Any) -> Tree:

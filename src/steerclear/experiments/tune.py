@@ -60,7 +60,7 @@ def load_tune_recipe(arguments: Sequence[str]) -> TuneRecipe:
     Raises:
         ConfigError: everything that is wrong with it, together.
     """
-    tree = load_tree(arguments)
+    tree = load_tree(arguments, TuneRecipe)
     check_kind(tree, KIND)
     return build(TuneRecipe, tree)
 

@@ -117,6 +117,6 @@ def load_contrast_recipe(arguments: Sequence[str]) -> ContrastRecipe:
     Raises:
         ConfigError: everything that is wrong with it, together.
     """
-    tree = load_tree(arguments)
+    tree = load_tree(arguments, ContrastRecipe)
     check_kind(tree, KIND)
     return build(ContrastRecipe, tree)

@@ -96,6 +96,6 @@ def load_harvest_recipe(arguments: Sequence[str]) -> HarvestRecipe:
     Raises:
         ConfigError: everything that is wrong with it, together.
     """
-    tree = load_tree(arguments)
+    tree = load_tree(arguments, HarvestRecipe)
     check_kind(tree, KIND)
     return build(HarvestRecipe, tree)

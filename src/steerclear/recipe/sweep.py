@@ -5,17 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import product
-from typing import Any
+from typing import Annotated, Any
 
-from steerclear.config import Tree, merge
+from steerclear.config import PartOf, Tree, merge, old_names
 from steerclear.errors import ConfigError, did_you_mean
+from steerclear.recipe.seeds import check_seeds, seed_changes
+from steerclear.recipe.train import Recipe
 from steerclear.store.status import SEED_AXIS
 
 KIND = "sweep"
-
-
-SEED = "/seed-"
-"""Between the name of a configuration and the seed of its run."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,7 +22,7 @@ class Change:
 
     where: dict[str, Any]
     """Axis -> the value, or the list of values, that a combination must have. All axes that are named must fit."""
-    change: dict[str, Any] = field(default_factory=dict)
+    change: Annotated[dict[str, Any], PartOf(Recipe)] = field(default_factory=dict)
     """Laid over the recipe after the axes' own changes, in the order of the list."""
     skip: bool = False
     """Leave these combinations out."""
@@ -62,9 +60,9 @@ class SweepRecipe:
 
     output: str
     """The sweep's folder."""
-    recipe: dict[str, Any]
+    recipe: Annotated[dict[str, Any], PartOf(Recipe)]
     """What all cells share: a recipe that trains, without output."""
-    axes: dict[str, Any] = field(default_factory=dict)
+    axes: Annotated[dict[str, Any], PartOf(Recipe, below=2)] = field(default_factory=dict)
     """Axis -> name of a value -> what this value changes in the recipe. A cell has one value of each axis."""
     seeds: list[int] = field(default_factory=list)
     """A last axis ``seed``, as ``training.seed`` and ``data.seed``."""
@@ -126,7 +124,7 @@ class CellPlan:
     labels: dict[str, str]
     """Axis -> value, in the order of the axes."""
     changes: Tree
-    """What this combination changes in the common recipe."""
+    """What this combination changes in the common recipe, by the names of keys that hashes have."""
     tree: Tree
     """Its recipe, without output."""
 
@@ -148,7 +146,8 @@ def plan_cells(sweep: SweepRecipe) -> list[CellPlan]:
         for change in (*(own for _, own in combination), *(change.change for change in fitting)):
             changes = merge(changes, change)
         names = [f"{SEED_AXIS}-{value}" if axis == SEED_AXIS else value for axis, value in labels.items()]
-        plans.append(CellPlan(name="/".join(names), labels=labels, changes=changes, tree=merge(sweep.recipe, changes)))
+        hashed, tree = old_names(Recipe, changes), merge(sweep.recipe, changes)
+        plans.append(CellPlan(name="/".join(names), labels=labels, changes=hashed, tree=tree))
     if not plans:
         raise ConfigError("changes: leave no combination; take out a 'skip: true'.")
     return plans
@@ -160,19 +159,6 @@ def all_axes(sweep: SweepRecipe) -> dict[str, dict[str, Tree]]:
     if sweep.seeds:
         axes[SEED_AXIS] = {str(seed): seed_changes(seed) for seed in sweep.seeds}
     return axes
-
-
-def seed_changes(seed: int) -> Tree:
-    """Return what a seed changes in a recipe: the order, dropout and first weights, and the choice of rows."""
-    return {"training": {"seed": seed}, "data": {"seed": seed}}
-
-
-def check_seeds(seeds: Any) -> list[str]:
-    """Return what is wrong with a list of seeds."""
-    whole = isinstance(seeds, list) and all(isinstance(seed, int) and not isinstance(seed, bool) for seed in seeds)
-    if whole and len(set(seeds)) == len(seeds):
-        return []
-    return [f"seeds: got {seeds!r}, allowed: a list of different whole numbers, such as [0, 1, 2]."]
 
 
 def _wrong_axis(axis: str, values: Any) -> list[str]:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 from steerclear.attacks.options import EvaluationSection
 from steerclear.config import (
+    PartOf,
     Tree,
     build,
     check_kind,
@@ -20,7 +21,7 @@ from steerclear.config import (
 from steerclear.data.options import DataOptions
 from steerclear.errors import ConfigError
 from steerclear.generation.options import ModelOptions
-from steerclear.recipe.sweep import SEED, check_seeds, seed_changes
+from steerclear.recipe.seeds import SEED, check_seeds, seed_changes
 from steerclear.training.options import CollapseOptions, LoraOptions, RecoveryOptions, TrainingSetup
 
 
@@ -42,7 +43,7 @@ class Recipe:
     """Steer, then recover: train a second time, on the steered model's own safe answers too. ``{}`` takes the defaults."""
     collapse: CollapseOptions | None = None
     """What watches the training for collapse. ``null``: nothing; ``{}``: the defaults."""
-    variants: dict[str, Any] = field(default_factory=dict)
+    variants: Annotated[dict[str, Any], PartOf(Recipe, below=1)] = field(default_factory=dict)
     """For `steerclear compare`: name -> what that run changes."""
     kind: str = "train"
     """``train``: tells this recipe, which trains and evaluates, from one of `steerclear harvest` or `steerclear contrast`."""
@@ -76,7 +77,7 @@ def load_recipe(arguments: Sequence[str]) -> Recipe:
     Raises:
         ConfigError: everything that is wrong with it, together.
     """
-    tree = load_tree(arguments)
+    tree = load_tree(arguments, Recipe)
     check_kind(tree, KIND)
     return build(Recipe, tree)
 

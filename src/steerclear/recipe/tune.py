@@ -6,10 +6,11 @@ import itertools
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from steerclear.config import Tree, build, override
+from steerclear.config import PartOf, Tree, build, override
 from steerclear.errors import ConfigError, one_of
+from steerclear.recipe.train import Recipe
 
 KIND = "tune"
 METHODS = ("tpe", "grid")
@@ -137,7 +138,7 @@ class TuneRecipe:
 
     output: str
     """The search's folder."""
-    recipe: dict[str, Any]
+    recipe: Annotated[dict[str, Any], PartOf(Recipe)]
     """What all trials share: a recipe of `steerclear train` without ``output`` and ``variants``."""
     search: dict[str, Any]
     """Dotted key of that recipe -> `SearchOptions`."""
@@ -211,7 +212,7 @@ class TuneRecipe:
 
     def tree_of(self, values: Values, output: Path) -> Tree:
         """Return the recipe of a trial's values as a tree, for `steerclear train`."""
-        return override(self.recipe, list(values.items())) | {"output": str(output)}
+        return override(self.recipe, list(values.items()), Recipe) | {"output": str(output)}
 
     def corners(self) -> list[Values]:
         """Return values that show whether all of them can be trained: of a grid all, else each setting's ends, one at a time."""
