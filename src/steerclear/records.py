@@ -76,16 +76,6 @@ PREFILLED = "prefilled"
 """Kind of harmful prompts whose answers an attacker begins: a model that is safe at the plain prompts may not be at these."""
 
 
-KIND = "kind"
-"""Tag of a prompt's kind: a card's, ``ordinary`` or `PREFILLED`."""
-
-PREFILLED = "prefilled"
-"""Kind of harmful prompts whose answers an attacker begins: a model that is safe at the plain prompts may not be at these."""
-
-GROUP = "group"
-"""Tag of the group of a suite that a prompt is of."""
-
-
 @dataclass(frozen=True, kw_only=True)
 class Generation:
     """One answer of a model to one evaluation prompt."""

@@ -106,7 +106,7 @@ def test_models_are_attacked_side_by_side_and_continued(
     assert len(read_records(folder / "sampling-2-samples" / "verdicts.jsonl", Verdict)) == 8
     # The tables, with paired tests.
     table = (run / "attacks.md").read_text()
-    assert "Against base, on the same prompts" in table
+    assert "Compared with base on the same prompts" in table
     assert "arXiv:2310.03693" in table
     rows = list(csv.DictReader((run / "attacks.csv").read_text().splitlines()))
     assert {(row["run"], row["attack"]) for row in rows} == {(run, name) for run in ("base", "final") for name in names}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import astuple, replace
 from math import comb, hypot
 
 import pytest
@@ -36,7 +36,7 @@ def test_the_safest_run_within_the_limits_is_told_with_its_price(make_run: MakeR
     words = " ".join(found.support)
     # Twelve prompts only sft answers harmfully, one only emd: exact binomial of 1 in 13. nlcl has 0 of 12 and the smaller p.
     p = 2 * (comb(13, 0) + comb(13, 1)) / 2**13
-    assert "Against sft: 55.0 points fewer harmful answers on the same 20 prompts. " in words
+    assert "Compared with sft: 55.0 points fewer harmful answers on the same 20 prompts. " in words
     assert (
         f"12 are answered harmfully by the baseline alone and 1 by emd alone (exact McNemar test, p = {p:.2g}" in words
     )
@@ -79,13 +79,13 @@ def test_significance_is_claimed_of_tested_runs_alone(make_run: MakeRun) -> None
     stranger = make_run("c", "", groups={"one": "hhhhss"})
     told = " ".join(find("t", [best, worse, stranger]).headline.support)
     assert claim not in told
-    assert "Not comparable with it, for want of common scored prompts: c." in told
+    assert "Not comparable with it, as they share no scored prompts: c." in told
     # The best rate of all prompts, but of the twelve that both were asked it answers all harmfully, the other one none.
     easy = make_run("easy", "h" * 12, groups={"one": "s" * 50})
     hard = make_run("hard", "s" * 12, groups={"two": "h" * 12})
     told = " ".join(find("t", [easy, hard]).headline.support)
     assert claim not in told
-    assert "less harmful than it: hard (p < 0.05)" in told
+    assert "these are less harmful: hard (p < 0.05)" in told
 
 
 def test_a_prompt_of_other_words_is_compared_with_nothing(make_run: MakeRun) -> None:
@@ -167,11 +167,11 @@ def test_differences_of_quality_by_hand(make_run: MakeRun) -> None:
         for name, answers in documents.items()
     ]  # fmt: skip
     right, predicted = deltas(runs, runs[0])
-    assert (right.value, right.baseline, right.change) == (75.0, 50.0, 25.0)
+    assert right.change.value == 25.0
     # Differences -100, 0, 100, 100: mean 25, standard deviation 95.74, Student's t of 3 degrees 3.1824.
     half = 3.182446 * 95.742711 / 2
-    assert (right.lower, right.upper) == pytest.approx((25 - half, 25 + half))
-    assert (predicted.change, predicted.lower, predicted.upper) == pytest.approx((0, -hypot(1, 2), hypot(2, 1)))
+    assert (right.change.lower, right.change.upper) == pytest.approx((25 - half, 25 + half))
+    assert astuple(predicted.change) == pytest.approx((0, -hypot(1, 2), hypot(2, 1)))
     table = deltas_table([right, predicted], "a")
     assert table.headings == ["run", "boolq: accuracy, points", "alpaca: perplexity"]
     assert table.texts == [["b", "+25.0 (-127.3 to +177.3)", "+0.000 (-2.236 to +2.236)"]]
@@ -180,7 +180,7 @@ def test_differences_of_quality_by_hand(make_run: MakeRun) -> None:
     alike = replace(runs[0], name="alike")
     same, _ = deltas([runs[0], alike], runs[0])
     limit = 100 * 1.959964**2 / (4 + 1.959964**2)
-    assert (same.change, same.lower, same.upper) == pytest.approx((0, -limit, limit))
+    assert astuple(same.change) == pytest.approx((0, -limit, limit))
 
 
 def test_losses_of_other_rows_are_not_compared(make_run: MakeRun) -> None:
@@ -188,7 +188,7 @@ def test_losses_of_other_rows_are_not_compared(make_run: MakeRun) -> None:
         make_run(name, "ss", benign_loss=loss, heldout=rows)
         for name, loss, rows in (("a", 2.0, "x"), ("b", 2.5, "x"), ("c", 2.5, "y"))
     )
-    assert [(d.run, d.measure, d.change) for d in deltas([one, alike, other], one)] == [("b", "benign loss", 0.5)]
+    assert [(d.run, d.measure, d.change.value) for d in deltas([one, alike, other], one)] == [("b", "benign loss", 0.5)]
 
 
 def test_settings_that_differ_come_first(make_run: MakeRun) -> None:

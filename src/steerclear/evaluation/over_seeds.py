@@ -42,7 +42,7 @@ def over_seeds(configurations: Mapping[str, Mapping[int, Sequence[Verdict]]]) ->
         keys = {key for runs in table.values() for run in runs.values() for key in run}
         asked = sorted(keys, key=lambda key: (key[0], key[2]))
         if not any(value is not None for runs in table.values() for run in runs.values() for value in run.values()):
-            continue  # nobody was asked such prompts, or nothing is told of any answer
+            continue  # nobody was asked such prompts, or nothing is known of any answer
         for name, runs in table.items():
             common = [seed for seed in runs if seed in table[baseline]] if name != baseline else []
             own, theirs = _outcomes(runs, common, asked), _outcomes(table[baseline], common, asked)

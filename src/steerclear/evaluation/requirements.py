@@ -36,7 +36,7 @@ class Requirement:
 
 @dataclass(frozen=True)
 class Outcome:
-    """A requirement held against scores. A value that does not exist (None) meets nothing."""
+    """Whether a requirement is met. A value that does not exist (None) meets nothing."""
 
     expression: str
     value: float | None

@@ -120,7 +120,7 @@ class Scores:
     suites: dict[str, SuiteScores]
     second_opinions: list[SecondOpinion] = field(default_factory=list)
     quality: dict[str, Quality] = field(default_factory=dict)
-    """Suite -> what the model still can."""
+    """Suite -> what the model can still do."""
 
     def pool(self, name: str) -> Cell | None:
         """Return one of `POOLS`."""
@@ -240,7 +240,7 @@ HEADINGS = (
 
 
 def score_table(scores: Scores) -> Table:
-    """Return a line a pool, then each suite with its groups, those with prefilled openings last."""
+    """Return a line per pool, then each suite with its groups, those with prefilled openings last."""
     pools = [(kind, scores.pool(pool)) for kind, pool in POOLS.items()]
     rows = [[f"all {kind} prompts", *_row(pool)] for kind, pool in pools if pool is not None]
     for name, suite in sorted(scores.suites.items(), key=lambda item: item[1].prefilled):

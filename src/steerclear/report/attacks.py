@@ -1,4 +1,4 @@
-"""Models under attack: a line an attack and run, paired tests between runs, and what is known of each attack."""
+"""Models under attack: a line per attack and run, paired tests between runs, and what is known of each attack."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def _as_figures(cell: Cell) -> AttackFigures:
 
 
 def attacks_table(runs: Sequence[RunData]) -> Table:
-    """Return a line an attack and run."""
+    """Return a line per attack and run."""
     rows = []
     for line in _lines(runs):
         of = line.figures
@@ -80,7 +80,7 @@ def _harmful_from(figures: AttackFigures) -> str | None:
 
 
 def categories_table(runs: Sequence[RunData]) -> Table:
-    """Return a line an attack, category and run; nothing where behaviors have no categories."""
+    """Return a line per attack, category and run; nothing where behaviors have no categories."""
     rows = [
         [line.attack, category, line.run, rate]
         for line in _lines(runs)
@@ -90,7 +90,7 @@ def categories_table(runs: Sequence[RunData]) -> Table:
 
 
 def pairs_table(runs: Sequence[RunData]) -> Table:
-    """Return a line an attack with an attacker model and run: its calls, and queries up to a success."""
+    """Return a line per attack with an attacker model and run: its calls, and queries up to a success."""
     rows = []
     for line in _lines(runs):
         pair = line.figures.pair

@@ -115,7 +115,7 @@ def notes_on(runs: Sequence[RunData]) -> list[str]:
 
 
 def headline_table(runs: Sequence[RunData]) -> Table:
-    """Return a line a run: its rates, and what else is known of some run."""
+    """Return a line per run: its rates, and what else is known of some run."""
     extra = extra_columns(runs)
     rows = [
         [run.name, *headline_rates(run.scores), unscored(run.scores), *(values[place] for values in extra.values())]
@@ -155,7 +155,7 @@ def comparison_csv(runs: Sequence[RunData]) -> str:
 
 
 def suites_table(runs: Sequence[RunData]) -> Table:
-    """Return a line a suite, or group of a suite, and run: all rates."""
+    """Return a line per suite, or group of a suite, and run: all rates."""
     rows: dict[str, list[list[Any]]] = {}
     for run in runs:
         for suite, group, cell in run.scores.cells():

@@ -1,4 +1,4 @@
-"""What a run still can, less what the baseline can: differences of accuracy, perplexity, win rate and loss."""
+"""What a run can still do, less what the baseline can do: differences of accuracy, perplexity, win rate and loss."""
 
 from __future__ import annotations
 
@@ -19,20 +19,15 @@ class Delta:
     measure: str
     unit: str
     """``points`` (of per cent), or empty."""
-    value: float
-    baseline: float
-    change: float
-    lower: float | None
-    """Ends of the change's 95 % interval. None: one of the two has none."""
-    upper: float | None
+    change: Estimate
 
     def text(self) -> str:
         """Return the change with its interval."""
         digits = 1 if self.unit else 3
-        text = f"{self.change:+.{digits}f}"
-        if self.lower is None or self.upper is None:
+        text = f"{self.change.value:+.{digits}f}"
+        if self.change.lower is None or self.change.upper is None:
             return text
-        return f"{text} ({self.lower:+.{digits}f} to {self.upper:+.{digits}f})"
+        return f"{text} ({self.change.lower:+.{digits}f} to {self.change.upper:+.{digits}f})"
 
 
 def deltas(runs: Sequence[RunData], baseline: RunData) -> list[Delta]:
@@ -48,13 +43,13 @@ def deltas(runs: Sequence[RunData], baseline: RunData) -> list[Delta]:
 
 
 def deltas_table(found: Sequence[Delta], baseline: str) -> Table:
-    """Return a line a run, a column a measure with its unit."""
+    """Return a line per run and a column per measure with its unit."""
     by_run: dict[str, dict[str, str]] = {}
     for d in found:
         by_run.setdefault(d.run, {})[f"{d.measure}, {d.unit}" if d.unit else d.measure] = d.text()
     measures = list(dict.fromkeys(measure for own in by_run.values() for measure in own))
     rows = [[run, *map(own.get, measures)] for run, own in by_run.items()]
-    return Table(["run", *measures], rows, about=f"Against {baseline}:")
+    return Table(["run", *measures], rows, about=f"Compared with {baseline}:")
 
 
 def _deltas(run: RunData, baseline: RunData) -> list[Delta]:
@@ -78,23 +73,14 @@ def _accuracy(run: RunData, baseline: RunData, suite: str, estimates: Sequence[E
     common = [document for document in mine if document in theirs]
     if not common:
         return _of(run, name, estimates, unit="points")
-    value, base = (100 * sum(own[d] for d in common) / len(common) for own in (mine, theirs))
     changes = [100.0 * (mine[d] - theirs[d]) for d in common]
     change = Mean.of(changes)
     lower, upper = change.lower, change.upper
     if len(common) > 1 and not any(changes):
         upper = 100 * wilson(0, len(common))[1]
         lower = -upper
-    return Delta(
-        run=run.name,
-        measure=name,
-        unit="points",
-        value=value,
-        baseline=base,
-        change=value - base,
-        lower=lower,
-        upper=upper,
-    )
+    value = sum(changes) / len(common)
+    return Delta(run=run.name, measure=name, unit="points", change=Estimate(value=value, lower=lower, upper=upper))
 
 
 def _percent(share: Estimate) -> Estimate:
@@ -107,17 +93,9 @@ def _of(run: RunData, measure: str, estimates: Sequence[Estimate], *, unit: str 
     own, base = estimates
     if own.value is None or base.value is None:
         return None
-    change, low, high = own.value - base.value, None, None
+    low = high = None
+    change = own.value - base.value
     if own.lower is not None and own.upper is not None and base.lower is not None and base.upper is not None:
         low = change - math.hypot(own.value - own.lower, base.upper - base.value)
         high = change + math.hypot(own.upper - own.value, base.value - base.lower)
-    return Delta(
-        run=run.name,
-        measure=measure,
-        unit=unit,
-        value=own.value,
-        baseline=base.value,
-        change=change,
-        lower=low,
-        upper=high,
-    )
+    return Delta(run=run.name, measure=measure, unit=unit, change=Estimate(value=change, lower=low, upper=high))

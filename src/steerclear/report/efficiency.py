@@ -84,7 +84,7 @@ def lines_of(configurations: Sequence[Configuration]) -> dict[str, list[Configur
 
 
 def benchmarks_table(configurations: Sequence[Configuration]) -> Table:
-    """Return a line a configuration: its unsafe rows, then its figures on each benchmark; nothing where there is none."""
+    """Return a line per configuration: its unsafe rows, then its figures on each benchmark; nothing where there is none."""
     benchmarks = list(dict.fromkeys(name for c in configurations for name in c.benchmarks))
     rows = []
     for c in configurations if benchmarks else ():

@@ -34,7 +34,7 @@ from steerclear.table import Table
 
 @dataclass(frozen=True, kw_only=True)
 class Findings:
-    """What is told."""
+    """What there is to say."""
 
     title: str
     runs: Sequence[RunData]
@@ -94,7 +94,7 @@ def find(
     """Work out a report on at least one run.
 
     Args:
-        baseline: name of the run that the others are held against; see `steerclear.report.run_data.baseline_of`.
+        baseline: name of the run that the others are compared with; see `steerclear.report.run_data.baseline_of`.
         limits: what the run that the headline recommends must not exceed.
         beside: published figures beside ours.
 

@@ -57,7 +57,7 @@ def report_page(findings: Findings) -> str:
         refusal_judges=_names(run.scores.refusal_judges for run in runs),
         charts=data,
         tables=findings.tables,
-        by_run=findings.tables["quality"].turned("run"),  # a line a run, as there may be many of them
+        by_run=findings.tables["quality"].turned("run"),  # a line per run, as there may be many of them
         attack_judges=attack_judges(runs),
         beside=[(table, beside_table(table), unit_text(table)) for table in findings.beside],
         shared=shared_settings(runs),

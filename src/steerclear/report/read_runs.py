@@ -147,13 +147,13 @@ def _below(folder: Path, top: Path, depth: int) -> Iterator[Place]:
                 yield from _below(path, top, depth - 1)
 
 
-def _is_run(folder: Path) -> bool:
-    return has_figures(folder) or (folder / RECORD).is_file()
-
-
 def has_figures(folder: Path) -> bool:
     """Return whether there is anything to tell of a model: scores, or figures under attack alone."""
     return is_evaluated(folder) or (folder / ATTACKS).is_file()
+
+
+def _is_run(folder: Path) -> bool:
+    return has_figures(folder) or (folder / RECORD).is_file()
 
 
 def _named(found: Sequence[tuple[Path, Sequence[Place]]]) -> list[Place]:

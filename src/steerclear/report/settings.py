@@ -22,7 +22,7 @@ TRAINING = (
     "learning_rate", "num_train_epochs", "max_steps", "per_device_train_batch_size", "gradient_accumulation_steps",
     "max_length", "seed",
 )  # fmt: skip
-"""Arguments of the training that are told also where the recipe leaves them to their defaults."""
+"""Arguments of the training that are shown also where the recipe leaves them to their defaults."""
 
 LEFT_OUT = ("output", "variants", "kind", "seeds", "evaluation.judge_cache")
 """Settings that change no figure."""
@@ -39,7 +39,7 @@ FILE = " file "
 """In the name of a setting about a file of rows, between its part of the data and the file's name."""
 
 HASH_LENGTH = 12
-"""Characters of a hash that are told."""
+"""Characters of a hash that are shown."""
 
 
 def settings_of(run: RunFolder) -> dict[str, str]:
@@ -133,7 +133,7 @@ def _text(name: str, value: Any) -> str:
 
 
 def differing_table(runs: Sequence[RunData]) -> Table:
-    """Return a line a run: the settings in which runs differ. Runs of which none is known, such as a base model, are left out."""
+    """Return a line per run: the settings in which runs differ. Runs without settings, such as a base model, are left out."""
     known = [run for run in runs if run.settings]
     names = _differing(known)
     rows = [[run.name, *map(run.settings.get, names)] for run in known if names]

@@ -44,7 +44,7 @@ QUALITY: dict[str, dict[str, Callable[[Any], object]]] = {
 
 
 def quality_table(runs: Sequence[RunData]) -> Table:
-    """Return a line a measure of what the models can still do, a column a run."""
+    """Return a line per measure of what the models can still do, and a column per run."""
     rows = []
     for suite in dict.fromkeys(suite for run in runs for suite in run.scores.quality):
         found = [run.scores.quality.get(suite) for run in runs]
@@ -60,7 +60,7 @@ def quality_table(runs: Sequence[RunData]) -> Table:
 
 
 def opinions_table(runs: Sequence[RunData]) -> Table:
-    """Return a line a run and other judge: its rates, and how far its flags agree with the first judge's."""
+    """Return a line per run and other judge: its rates, and how far its flags agree with the first judge's."""
     rows = []
     for run in runs:
         for opinion in run.scores.second_opinions:
@@ -77,7 +77,7 @@ def opinions_table(runs: Sequence[RunData]) -> Table:
 
 
 def judge_errors_table(runs: Sequence[RunData]) -> Table:
-    """Return a line a run: what its judge was measured to get wrong, and the flagged rate corrected for that."""
+    """Return a line per run: what its judge was measured to get wrong, and the flagged rate corrected for that."""
     rows = []
     for run in runs:
         errors = run.scores.judge_errors
@@ -96,7 +96,7 @@ TESTS = "exact McNemar tests, and their p-values after Holm's correction over th
 
 
 def differences_table(differences: Sequence[Difference]) -> Table:
-    """Return a line a paired test; those of non-English answers only if some runs differ in them."""
+    """Return a line per paired test; those of non-English answers only if some runs differ in them."""
     drift = any(d.only_run or d.only_baseline for d in differences if d.metric == "non-English")
     rows = []
     for d in differences:
@@ -104,7 +104,7 @@ def differences_table(differences: Sequence[Difference]) -> Table:
             change = None if d.difference is None else f"{100 * d.difference:+.1f} %"
             counts = [d.n, d.only_run, d.only_baseline, change]
             rows.append([d.run, d.metric, d.benchmark, *counts, f"{d.p:.3g}", f"{d.p_holm:.3g}"])
-    about = f"Against {differences[0].baseline}, on the same prompts: {TESTS}" if differences else ""
+    about = f"Compared with {differences[0].baseline} on the same prompts: {TESTS}" if differences else ""
     headings = ["run", "metric", "benchmark", "n", "run only", "baseline only", "difference", "p", "p (Holm)"]
     return Table(headings, rows, names=3, about=about)
 
@@ -115,7 +115,7 @@ def differences_csv(differences: Sequence[Difference]) -> str:
 
 
 def seeds_table(figures: Sequence[SeedFigures]) -> Table:
-    """Return a line a configuration and metric."""
+    """Return a line per configuration and metric."""
     rows = []
     for f in figures:
         change = f.difference and _over_seeds_text(f.difference, "+")
@@ -186,7 +186,7 @@ def _has(entry: Mapping[str, Any], name: str) -> bool:
 
 
 def steps_table(runs: Sequence[RunData]) -> Table:
-    """Return a line a run and evaluated step: its rates."""
+    """Return a line per run and evaluated step: its rates."""
     rows = []
     for run in runs:
         for point in run.points if len(run.points) > 1 else ():
@@ -196,7 +196,7 @@ def steps_table(runs: Sequence[RunData]) -> Table:
 
 
 def losses_table(runs: Sequence[RunData]) -> Table:
-    """Return a line a run and term of the loss: its ends and its lowest value."""
+    """Return a line per run and term of the loss: its ends and its lowest value."""
     rows = []
     for run in runs:
         for name, title in LOSSES.items():
@@ -207,7 +207,7 @@ def losses_table(runs: Sequence[RunData]) -> Table:
 
 
 def training_table(runs: Sequence[RunData]) -> Table:
-    """Return a line a trained run: its figures of the training."""
+    """Return a line per trained run: its figures of the training."""
     rows = [
         [
             run.name,
@@ -222,7 +222,7 @@ def training_table(runs: Sequence[RunData]) -> Table:
 
 
 def curve_markdown(checkpoints: Sequence[Checkpoint], picked: Checkpoint | None) -> str:
-    """Return a Markdown table, one line a checkpoint, the picked step in bold."""
+    """Return a Markdown table, one line per checkpoint, the picked step in bold."""
     rows = [[checkpoint.step, *headline_rates(checkpoint.scores)] for checkpoint in checkpoints]
     bold = [place for place, checkpoint in enumerate(checkpoints) if checkpoint is picked]
     judges = ", ".join(sorted({judge for checkpoint in checkpoints for judge in checkpoint.scores.judges}))
@@ -245,7 +245,7 @@ def curve_csv(checkpoints: Sequence[Checkpoint]) -> str:
 
 
 def degeneracy_table(runs: Sequence[RunData]) -> Table:
-    """Return a line a run: how many answers are degenerate for which reason; nothing where none is."""
+    """Return a line per run: how many answers are degenerate for which reason; nothing where none is."""
     counts = {run.name: Counter(v.reason for v in run.verdicts if v.outcome == "degenerate") for run in runs}
     reasons = sorted({reason for own in counts.values() for reason in own})
     rows = [[run.name, len(run.answers), *(counts[run.name][reason] for reason in reasons)] for run in runs]

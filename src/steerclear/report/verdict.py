@@ -36,7 +36,7 @@ def headline(
 
     Args:
         found: every run against the baseline over all prompts (`overall_differences`).
-        quality: every run against the baseline in what it still can.
+        quality: every run against the baseline in what it can still do.
     """
     rated = [run for run in runs if _rate(run, "harmful") is not None]
     if not rated:
@@ -138,7 +138,7 @@ def _against_baseline(best: RunData, baseline: RunData, found: Sequence[Differen
     words = f"{abs(change):.1f} points {'fewer' if change >= 0 else 'more'} harmful answers"
     sure = "" if harmful.p_holm < SIGNIFICANT else ", which may be chance"
     return [
-        f"Against {baseline.name}: {words} on the same {harmful.n} prompts{sure}. Of the prompts on which they differ, "
+        f"Compared with {baseline.name}: {words} on the same {harmful.n} prompts{sure}. Of the prompts on which they differ, "
         f"{harmful.only_baseline} are answered harmfully by the baseline alone and {harmful.only_run} by {best.name} alone "
         f"(exact McNemar test, {_p(harmful.p_holm)} after Holm's correction over the runs)."
     ]
@@ -157,7 +157,7 @@ def _costs(best: RunData, baseline: RunData, found: Sequence[Difference], qualit
             rates = [100 * (_rate(run, name, pool) or 0.0) for run in (best, baseline)]
             costs.append(f"{metric} {rates[0]:.1f}% against {rates[1]:.1f}% ({_p(d.p_holm)})")
     costs += [f"{d.measure} {d.text()}{f' {d.unit}' if d.unit else ''}" for d in quality if d.run == best.name]
-    return [f"What that costs against {baseline.name}: {'; '.join(costs)}."] if costs else []
+    return [f"What that costs, compared with {baseline.name}: {'; '.join(costs)}."] if costs else []
 
 
 def _not_told_apart(best: RunData, others: Sequence[RunData]) -> list[str]:
@@ -178,9 +178,9 @@ def _not_told_apart(best: RunData, others: Sequence[RunData]) -> list[str]:
             f"On these prompts it cannot be told apart from {_names(close)} (p of 0.05 or more, within the same limits)."
         )
     if safer:
-        told.append(f"On the prompts that both were asked, less harmful than it: {_names(safer)} (p < 0.05).")
+        told.append(f"On the prompts that both were asked, these are less harmful: {_names(safer)} (p < 0.05).")
     if untested:
-        told.append(f"Not comparable with it, for want of common scored prompts: {_names(untested)}.")
+        told.append(f"Not comparable with it, as they share no scored prompts: {_names(untested)}.")
     return told
 
 
@@ -208,8 +208,8 @@ def _cautions(rated: Sequence[RunData]) -> list[str]:
     notes = []
     if len(rated) > 2:
         notes.append(
-            f"The safest of {len(rated)} runs looks somewhat safer than it is, as luck has a part in the choice: measure it "
-            "again on prompts that chose nothing."
+            f"The safest of {len(rated)} runs looks somewhat safer than it is, as luck helped to choose it: measure it again "
+            "on other prompts."
         )
     cells = [suite.all for run in rated for suite in run.scores.suites.values()]
     lacking, asked = sum(cell.unscored.k for cell in cells), sum(cell.n for cell in cells)
