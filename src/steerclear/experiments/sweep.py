@@ -16,7 +16,8 @@ from steerclear.errors import ConfigError, Log, SteerClearError
 from steerclear.experiments.cells import Cell, cells_of
 from steerclear.experiments.sweep_progress import Progress
 from steerclear.judges.opening import harm_judge, refusal_judge
-from steerclear.recipe.sweep import SweepRecipe, all_axes
+from steerclear.recipe.axes import axes_of
+from steerclear.recipe.sweep import SweepRecipe
 from steerclear.records import write_json
 from steerclear.report.read_runs import Place
 from steerclear.report.report import lay_side_by_side
@@ -87,7 +88,7 @@ def _check_caches(cells: Sequence[Cell]) -> None:
 def _about(recipe: SweepRecipe, cells: Sequence[Cell]) -> dict[str, object]:
     return {
         "name": recipe.title or Path(recipe.output).name,
-        "axes": {axis: list(values) for axis, values in all_axes(recipe).items()},
+        "axes": {axis: list(values) for axis, values in axes_of(recipe.axes, recipe.seeds).items()},
         "cells": [cell.id for cell in cells],
         "paper": recipe.paper,
     }

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from itertools import product
+from functools import reduce
 from typing import Annotated, Any
 
 from steerclear.config import PartOf, Tree, merge, old_names
 from steerclear.errors import ConfigError, did_you_mean
-from steerclear.recipe.seeds import check_seeds, seed_changes
+from steerclear.recipe.axes import axes_of, check_seeds, combinations, name_of
 from steerclear.recipe.train import Recipe
 from steerclear.store.status import SEED_AXIS
 
@@ -101,7 +101,7 @@ class SweepRecipe:
             raise ConfigError("\n".join(problems))
 
     def _wrong_changes(self) -> list[str]:
-        axes, problems = all_axes(self), []
+        axes, problems = axes_of(self.axes, self.seeds), []
         for number, change in enumerate(self.changes):
             for axis, wanted in change.where.items():
                 if axis not in axes:
@@ -135,30 +135,17 @@ def plan_cells(sweep: SweepRecipe) -> list[CellPlan]:
     Raises:
         ConfigError: all are skipped.
     """
-    axes = all_axes(sweep)
     plans = []
-    for combination in product(*(values.items() for values in axes.values())):
-        labels = {axis: value for axis, (value, _) in zip(axes, combination, strict=True)}
+    for labels, changes in combinations(axes_of(sweep.axes, sweep.seeds)):
         fitting = [change for change in sweep.changes if change.fits(labels)]
         if any(change.skip for change in fitting):
             continue
-        changes: Tree = {}
-        for change in (*(own for _, own in combination), *(change.change for change in fitting)):
-            changes = merge(changes, change)
-        names = [f"{SEED_AXIS}-{value}" if axis == SEED_AXIS else value for axis, value in labels.items()]
+        changes = reduce(merge, (change.change for change in fitting), changes)
         hashed, tree = old_names(Recipe, changes), merge(sweep.recipe, changes)
-        plans.append(CellPlan(name="/".join(names), labels=labels, changes=hashed, tree=tree))
+        plans.append(CellPlan(name=name_of(labels), labels=labels, changes=hashed, tree=tree))
     if not plans:
         raise ConfigError("changes: leave no combination; take out a 'skip: true'.")
     return plans
-
-
-def all_axes(sweep: SweepRecipe) -> dict[str, dict[str, Tree]]:
-    """Return axis -> value -> changes, with the seeds as the last axis and all names as text."""
-    axes = {axis: {str(value): own or {} for value, own in values.items()} for axis, values in sweep.axes.items()}
-    if sweep.seeds:
-        axes[SEED_AXIS] = {str(seed): seed_changes(seed) for seed in sweep.seeds}
-    return axes
 
 
 def _wrong_axis(axis: str, values: Any) -> list[str]:

@@ -21,7 +21,7 @@ from steerclear.config import (
 from steerclear.data.options import DataOptions
 from steerclear.errors import ConfigError
 from steerclear.generation.options import ModelOptions
-from steerclear.recipe.seeds import SEED, check_seeds, seed_changes
+from steerclear.recipe.axes import axes_of, check_seeds, combinations, name_of
 from steerclear.training.options import CollapseOptions, LoraOptions, RecoveryOptions, TrainingSetup
 
 
@@ -83,7 +83,7 @@ def load_recipe(arguments: Sequence[str]) -> Recipe:
 
 
 def variants_of(tree: Tree) -> dict[str, Recipe]:
-    """Return one recipe per variant, or per variant and seed, each in its own folder under the tree's output.
+    """Return one recipe per variant, or per variant and seed: a sweep of one axis, each in its own folder under the output.
 
     Raises:
         ConfigError: there are no variants, or one of them makes a wrong recipe; its name is given.
@@ -95,8 +95,11 @@ def variants_of(tree: Tree) -> dict[str, Recipe]:
         raise ConfigError(
             "variants: is missing; name the runs to compare, e.g. 'variants: {sft: {training: {penalty_weight: 0}}}'."
         )
+    seeds = tree.get("seeds") or []
+    raise_all(check_seeds(seeds))
     recipes, problems = {}, []
-    for name, changes in _seeded(variants, tree.get("seeds") or []).items():
+    for labels, changes in combinations(axes_of({"variant": variants}, seeds)):
+        name = name_of(labels)
         own = merge({k: v for k, v in tree.items() if k not in ("variants", "seeds")}, changes)
         own = merge({"training": {"run_name": name}}, own)
         own["output"] = str(Path(str(tree["output"])) / name)
@@ -104,17 +107,5 @@ def variants_of(tree: Tree) -> dict[str, Recipe]:
             recipes[name] = build(Recipe, own)
         except ConfigError as error:
             problems.append("\n".join(f"variants.{name}: {line}" for line in str(error).splitlines()))
-    if problems:
-        raise ConfigError("\n".join(problems))
+    raise_all(problems)
     return recipes
-
-
-def _seeded(variants: Tree, seeds: Any) -> Tree:
-    raise_all(check_seeds(seeds))
-    if not seeds:
-        return {name: changes or {} for name, changes in variants.items()}
-    return {
-        f"{name}{SEED}{seed}": merge(changes or {}, seed_changes(seed))
-        for name, changes in variants.items()
-        for seed in seeds
-    }

@@ -11,9 +11,7 @@ from steerclear.errors import ConfigError, did_you_mean
 from steerclear.evaluation.curve import Checkpoint
 from steerclear.evaluation.scores import Scores
 from steerclear.records import Generation, Verdict
-
-SEED = "/seed-"
-"""Between the name of a configuration and the seed of its run."""
+from steerclear.store.status import SEED
 
 Answers = Sequence[tuple[Generation, Verdict]]
 

@@ -13,6 +13,8 @@ from steerclear.records import write_json
 
 SEED_AXIS = "seed"
 """Axis of a sweep that its seeds make; its cells are one configuration."""
+SEED = f"/{SEED_AXIS}-"
+"""Between the name of a configuration and the seed of its run."""
 
 STAGES = ("train", "attack", "generate", "judge", "score")
 """What a cell goes through, in this order. The last two belong together: verdicts are counted as soon as they are there."""
