@@ -69,7 +69,7 @@ def harm_judge(options: JudgeOptions, log: Log) -> HarmJudge:
             "or --moderation.endpoint.model NAME."
         )
     (kind,) = options.kinds()
-    return _OPEN[kind](options, log)
+    return OPENERS[kind](options, log)
 
 
 def _reward(options: Any, _log: Log) -> HarmJudge:
@@ -118,7 +118,7 @@ def _classifier(options: JudgeOptions, log: Log) -> HarmJudge:
     return judge
 
 
-_OPEN: dict[str, Callable[[JudgeOptions, Log], HarmJudge]] = {
+OPENERS: dict[str, Callable[[JudgeOptions, Log], HarmJudge]] = {
     "classifier": _classifier,
     "reward": _reward,
     "guard": _guard,
