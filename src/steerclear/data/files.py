@@ -68,10 +68,8 @@ def open_rows(source: str, split: str) -> tuple[str, str, Iterable[tuple[int, di
         DataError: it cannot be read; of a ``.jsonl`` file, while its rows are read.
     """
     path = Path(source)
-    if path.suffix == ".jsonl":
-        return path.name, sha256_of_file(path), read_jsonl(path)
-    if path.suffix == ".json":
-        return path.name, sha256_of_file(path), read_json(path)
+    if path.suffix in (".json", ".jsonl"):
+        return path.name, sha256_of_file(path), read_objects(path)
     _refuse_no_hub_name(source, "a .json or .jsonl file")
     return source, *read_hub(source, split)
 
@@ -136,6 +134,15 @@ def open_table(path: Path, encoding: str | None = None) -> Table:
     return Table(path.name, sha256, columns, rows)
 
 
+def read_objects(path: Path) -> Iterable[tuple[int, dict[str, Any]]]:
+    """Return each object of a ``.json`` list with its number, or of a file of JSON Lines with its line, from 1.
+
+    Raises:
+        DataError: the file cannot be read; of JSON Lines, while they are read.
+    """
+    return read_json(path) if path.suffix.lower() == ".json" else read_jsonl(path)
+
+
 def read_json(path: Path) -> list[tuple[int, dict[str, Any]]]:
     """Return ``(number, object)`` of a JSON file that holds a list of objects, numbered from 1.
 
@@ -144,6 +151,8 @@ def read_json(path: Path) -> list[tuple[int, dict[str, Any]]]:
     """
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror}). Check the path.") from error
     except ValueError as error:  # not JSON, or not UTF-8
         raise DataError(
             f"{path}: not valid JSON ({error}). Mend the file, or name it .jsonl if it has one object a line."

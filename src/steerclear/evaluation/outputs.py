@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from steerclear.data.files import read_objects
 from steerclear.errors import DataError
-from steerclear.evaluation.suites import read_objects
 from steerclear.records import Generation, text_of
 
 
@@ -52,11 +52,7 @@ def read_outputs(path: Path) -> list[Output]:
     return outputs
 
 
-def _output(value: Any, name: str, where: str) -> Output:
-    if not isinstance(value, dict):
-        raise DataError(
-            f"{where}: got a JSON {type(value).__name__}, expected an object with 'instruction' and 'output'."
-        )
+def _output(value: Mapping[str, Any], name: str, where: str) -> Output:
     instruction = value.get("instruction", value.get("prompt"))
     output = value.get("output", value.get("response"))
     if not isinstance(instruction, str | list) or not isinstance(output, str):

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from steerclear.data.files import read_objects
 from steerclear.errors import ConfigError, DataError
 from steerclear.evaluation.cards import PROMPT_METRICS, Card, card_files, load_card
 from steerclear.evaluation.openings import Opening, opening_tags
 from steerclear.evaluation.options import SuiteOptions
-from steerclear.records import GROUP, KIND, Prompt, Row, read_jsonl, sha256_of, to_dict, whole_prompt
+from steerclear.records import GROUP, KIND, Prompt, Row, sha256_of, to_dict, whole_prompt
 
 logger = logging.getLogger(__name__)
 
@@ -124,8 +124,6 @@ def suite_objects(options: SuiteOptions, card: Card | None) -> Iterator[tuple[st
     found = ((path, line, value) for path in paths for line, value in read_objects(path))
     for number, (path, line, value) in enumerate(found):
         place = f"{path}:{line}"
-        if not isinstance(value, dict):
-            raise DataError(f"{place}: got a JSON {type(value).__name__}, expected an object with 'prompt'.")
         name = str(value.get(key, line))
         if name in seen:
             raise DataError(f"{place}: id '{name}' occurs already in {seen[name]}. Make ids unique.")
@@ -188,19 +186,3 @@ def _tell_left_out(count: int, total: int, options: SuiteOptions) -> None:
             "%s: %d of %d prompts are left out: their unsafe answers have no more than %s words.",
             options.name, count, total, options.prefill_words,
         )  # fmt: skip
-
-
-def read_objects(path: Path) -> Iterator[tuple[int, Any]]:
-    """Yield each object with its line, or its number in a JSON list, from 1."""
-    if path.suffix != ".json":
-        yield from read_jsonl(path)
-        return
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}). Check the path.") from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: not valid JSON: {error}") from error
-    if not isinstance(values, list):
-        raise DataError(f"{path}: got a JSON {type(values).__name__}, expected a list of objects.")
-    yield from enumerate(values, start=1)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from steerclear.data.files import read_json
+from steerclear.data.files import read_objects
 from steerclear.errors import DataError, one_of
-from steerclear.records import OUTCOMES, Messages, read_jsonl, text_of
+from steerclear.records import OUTCOMES, Messages, text_of
 from steerclear.review.decisions import answer_key
 
 JUDGED = dict(zip(OUTCOMES, ("", "broken", "unsafe", "safe"), strict=True))
@@ -52,7 +52,7 @@ def read_items(path: Path) -> list[Item]:
     suffix = path.suffix.lower()
     if suffix not in (".jsonl", ".json"):
         raise DataError(f"{one_of('review: kind of file', suffix, ('.jsonl', '.json'))} Convert it: steerclear import.")
-    rows: Iterable[tuple[int, dict[str, Any]]] = read_jsonl(path) if suffix == ".jsonl" else read_json(path)
+    rows = read_objects(path)
     items: dict[str, Item] = {}
     for number, row in rows:
         try:
