@@ -186,10 +186,11 @@ def build_record(kind: type[Kind], value: Any) -> Kind:
     """
     if not isinstance(value, dict):
         raise DataError(f"got a JSON {type(value).__name__}, expected an object.")
-    try:
-        return build(kind, value)
-    except ConfigError as error:
-        raise DataError(" ".join(str(error).splitlines())) from error
+    problems: list[str] = []
+    made = _build(kind, value, "", problems)
+    if problems:
+        raise DataError(" ".join(problems))
+    return made
 
 
 def build_file(kind: type[Kind], path: Path) -> Kind:
@@ -371,6 +372,8 @@ def _convert_scalar(hint: Any, value: Any, where: str, problems: list[str]) -> A
 def _convert_union(hints: tuple[Any, ...], value: Any, where: str, problems: list[str]) -> Any:
     if value is None and type(None) in hints:
         return None
+    if type(value) in hints and type(value) in _PLAIN:
+        return value
     attempts = []
     for hint in hints:
         if hint is type(None):
@@ -380,7 +383,10 @@ def _convert_union(hints: tuple[Any, ...], value: Any, where: str, problems: lis
         if not trial:
             return made
         attempts.append(trial)
-    problems.extend(attempts[0] if len(attempts) == 1 else [f"{where}: got {value!r}, which fits none of its forms."])
+    if len(attempts) == 1 or (isinstance(value, Mapping) and all(map(dataclasses.is_dataclass, hints))):
+        problems.extend(min(attempts, key=lambda trial: len(trial)))  # of several sections the one that is meant lacks least
+    else:
+        problems.append(f"{where}: got {value!r}, which fits none of its forms.")
     return None
 
 

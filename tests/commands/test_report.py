@@ -243,7 +243,7 @@ BREAK: dict[str, Callable[[Path], Any]] = {
         (["old"], "old: a file in it is broken, or not of this version (KeyError: 'steps')"),
         (["torn"], "scores.json: not valid JSON"),
         (["hollow"], "the scores of 'steerclear evaluate': harmful_prompts.n: is missing"),
-        (["unlike"], "the scores of 'steerclear evaluate': quality.alpaca_heldout: got"),
+        (["unlike"], "the scores of 'steerclear evaluate': quality.alpaca_heldout.perplexity: is missing"),
         (["unsettled"], "unsettled: a file in it is broken, or not of this version (ParserError"),
         (["stageless"], "stageless: a file in it is broken, or not of this version (AttributeError"),
         (["recounted"], "recounted: the scores of 'xstest' are not those of its verdicts. Evaluate it again."),

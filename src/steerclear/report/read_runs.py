@@ -18,8 +18,7 @@ from steerclear.evaluation.results import is_evaluated, points_of, read_answers,
 from steerclear.evaluation.scores import Scores, score
 from steerclear.records import read_json, read_jsonl
 from steerclear.report.run_data import RunData, Unfinished, configuration_of
-from steerclear.report.settings import objective_of, settings_of
-from steerclear.report.tables import quality_table
+from steerclear.report.settings import json_or_empty, objective_of, settings_of
 from steerclear.sanitize import visible
 from steerclear.store.runs import RECORD, RunFolder
 from steerclear.store.status import DONE, FAILED, SEED_AXIS
@@ -175,7 +174,7 @@ def _named(found: Sequence[tuple[Path, Sequence[Place]]]) -> list[Place]:
 
 def _missing(folder: Path) -> str | None:
     """Return why a run has no figures; None where it has."""
-    status = read_json(folder / "status.json") if (folder / "status.json").is_file() else {}
+    status = json_or_empty(folder / "status.json")
     stage = status.get("stage", DONE)
     if stage == FAILED:
         return f"failed: {status.get('error')}"
@@ -204,7 +203,8 @@ def _read_run(run: Place) -> RunData:
     trained = record.get("stages", {}).get("train")
     labels = {visible(axis): visible(value) for axis, value in run.labels.items() if axis != SEED_AXIS}
     objective = None if trained is None else objective_of(folder)
-    data = RunData(
+    log = run.folder / "log.jsonl"
+    return RunData(
         name=visible(run.name),
         scores=scores,
         attacks=read_attacks(run.folder),
@@ -212,15 +212,13 @@ def _read_run(run: Place) -> RunData:
         labels=labels or ({"objective": visible(objective)} if objective else {}),
         points=() if trained is None else points_of(folder),
         end=folder.step(),
-        picked=_picked(run.folder),
-        log=[entry for _, entry in _log(run.folder)],
+        picked=json_or_empty(run.folder / "picked.json").get("step"),
+        log=[entry for _, entry in read_jsonl(log)] if log.is_file() else [],
         answers=read_answers(run.folder) if whole else [],
         correct=_correct(run.folder, scores),
-        heldout=_heldout(run.folder),
+        heldout=json_or_empty(run.folder / "manifest.json").get("sha256", {}).get("heldout"),
         settings={visible(name): visible(value) for name, value in settings_of(folder).items()},
     )
-    quality_table([data])  # figures of another form are found here, where their folder is known
-    return data
 
 
 def _of_training(trained: Mapping[str, Any]) -> dict[str, Any]:
@@ -229,21 +227,6 @@ def _of_training(trained: Mapping[str, Any]) -> dict[str, Any]:
         "unsafe_rows": trained.get("rows", {}).get("unsafe"),
         "seconds": trained.get("seconds"),
     }
-
-
-def _picked(folder: Path) -> int | None:
-    file = folder / "picked.json"
-    return read_json(file).get("step") if file.is_file() else None
-
-
-def _heldout(folder: Path) -> str | None:
-    file = folder / "manifest.json"
-    return read_json(file)["sha256"].get("heldout") if file.is_file() else None
-
-
-def _log(folder: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    file = folder / "log.jsonl"
-    return read_jsonl(file) if file.is_file() else iter(())
 
 
 def _correct(folder: Path, scores: Scores) -> dict[str, dict[str, bool]]:

@@ -47,7 +47,7 @@ def settings_of(run: RunFolder) -> dict[str, str]:
 
     How it was evaluated is in `EVALUATION`; scores of a version that wrote no such file have none of these settings.
     """
-    record, manifest = run.record(), _json(run.path / "manifest.json")
+    record, manifest = run.record(), json_or_empty(run.path / "manifest.json")
     if not record:
         return {}
     trained = record.get("stages", {}).get("train", {})
@@ -62,7 +62,7 @@ def settings_of(run: RunFolder) -> dict[str, str]:
     if "model" in tree and len(record["identity"]["model"]) == 64:
         # With a fingerprint the model is a folder, and no name on the Hub, which may look alike.
         tree["model"] |= {"path": PurePath(tree["model"]["path"]).name}
-    arguments = _json(run.path / "training.json")
+    arguments = json_or_empty(run.path / "training.json")
     shown |= {f"training.{name}": arguments[name] for name in TRAINING if name in arguments}
     shown |= {name: value for name, value in _flat(tree).items() if not name.startswith(LEFT_OUT)}
     shown |= _sources(manifest.get("sources", ()))
@@ -73,7 +73,7 @@ def settings_of(run: RunFolder) -> dict[str, str]:
 
 def objective_of(run: RunFolder) -> str:
     """Return how a run was trained, in a word or two."""
-    identity, arguments = run.record().get("identity", {}), _json(run.path / "training.json")
+    identity, arguments = run.record().get("identity", {}), json_or_empty(run.path / "training.json")
     if arguments.get("penalty_weight") == 0:
         return "plain fine-tuning"
     return str(identity.get("training", {}).get("objective") or arguments.get("objective") or NO_VALUE)
@@ -97,7 +97,8 @@ def _rows(manifest: dict[str, Any]) -> list[tuple[str, int]]:
     return [(part, count) for part, count in manifest.get("rows", {}).items() if count]
 
 
-def _json(file: Path) -> dict[str, Any]:
+def json_or_empty(file: Path) -> dict[str, Any]:
+    """Return the content of a JSON file; nothing where there is none."""
     return read_json(file) if file.is_file() else {}
 
 
