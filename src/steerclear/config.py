@@ -384,7 +384,8 @@ def _convert_union(hints: tuple[Any, ...], value: Any, where: str, problems: lis
             return made
         attempts.append(trial)
     if len(attempts) == 1 or (isinstance(value, Mapping) and all(map(dataclasses.is_dataclass, hints))):
-        problems.extend(min(attempts, key=lambda trial: len(trial)))  # of several sections the one that is meant lacks least
+        nearest = min(attempts, key=len)  # of several sections the one that is meant lacks least
+        problems.extend(nearest)
     else:
         problems.append(f"{where}: got {value!r}, which fits none of its forms.")
     return None
