@@ -8,7 +8,6 @@ from pathlib import Path
 
 from steerclear.attacks.options import EvaluationSection
 from steerclear.errors import ConfigError, DataError
-from steerclear.evaluation.cards import load_card
 from steerclear.evaluation.options import SuiteOptions
 from steerclear.evaluation.suites import held_out_prompts, load_suite, suite_objects
 from steerclear.records import GROUP, KIND, Prompt, read_jsonl
@@ -34,7 +33,7 @@ def load_behaviors(options: SuiteOptions, answer_field: str | None, by: str | No
         ConfigError: the suite is not one of harmful requests, or is prefilled.
         DataError: as `steerclear.evaluation.suites.load_suite`, or a behavior lacks one of the fields.
     """
-    card = None if options.card is None else load_card(options.card)
+    card = options.own_card
     if options.metric != "harmful" or options.is_prefilled:
         raise ConfigError(
             "behaviors: allowed: a suite of harmful requests, without a prefill, which is an attack itself."

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from steerclear.config import build_file
+from steerclear.config import build_file, raise_all
 from steerclear.data.templates import TEMPLATES
 from steerclear.errors import ConfigError, DataError, one_of
 from steerclear.records import sha256_of_file
@@ -47,8 +47,7 @@ class CardFile:
             )
         if not re.fullmatch(r"[0-9a-f]{64}", self.sha256):
             problems.append(f"sha256: got '{self.sha256}', allowed: 64 hexadecimal digits; run sha256sum on the file.")
-        if problems:
-            raise ConfigError("\n".join(problems))
+        raise_all(problems)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,9 +136,7 @@ class Card:
                 "kind: got 'harmful', allowed for the metric over_refusal: benign, or harmful with benign_groups.",
             ),
         ]
-        wrong = [message for right, message in checks if not right]
-        if wrong:
-            raise ConfigError("\n".join(wrong))
+        raise_all([message for right, message in checks if not right])
 
 
 def _is_file_name(name: str) -> bool:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from steerclear.errors import ConfigError, DataError, did_you_mean
-from steerclear.evaluation.cards import Card, load_card
+from steerclear.evaluation.cards import Card
 from steerclear.evaluation.figures import ChoiceAccuracy
 from steerclear.evaluation.options import SuiteOptions
 from steerclear.evaluation.suites import sample_ids, suite_objects
@@ -146,7 +146,7 @@ def check_documents(options: SuiteOptions) -> None:
 
 
 def _card(options: SuiteOptions) -> Card:
-    card = None if options.card is None else load_card(options.card)
+    card = options.own_card
     if card is None or card.metric != "multiple_choice":
         found = "a file of prompts" if card is None else f"the metric {card.metric}"
         raise ConfigError(f"{options.name}: got {found}, expected a card of the metric multiple_choice.")

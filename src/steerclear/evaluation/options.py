@@ -73,7 +73,7 @@ class SuiteOptions:
             object.__setattr__(self, "name", self._card_name(card))
 
     def _check_prefill(self) -> None:
-        asked: Card | SuiteOptions = self if self.card is None else load_card(self.card)
+        asked = self.own_card or self
         own = asked.fields.unsafe if isinstance(asked, Card) else None
         field, words = self.prefill_field, self.prefill_words
         by_field = field is not None or words is not None
@@ -112,15 +112,22 @@ class SuiteOptions:
         return any(given is not None for given in (self.prefill, self.prefill_field, self.prefill_words))
 
     @property
+    def own_card(self) -> Card | None:
+        """The card that is named, read. None: a plain file."""
+        return None if self.card is None else load_card(self.card)
+
+    @property
     def template(self) -> str | None:
         """The card's template. None: the recipe's."""
-        return None if self.card is None else load_card(self.card).template
+        card = self.own_card
+        return None if card is None else card.template
 
     @property
     def metric(self) -> str:
         """The card's metric; for a plain file ``harmful``, or ``over_refusal`` where all its prompts are benign."""
-        if self.card is not None:
-            return load_card(self.card).metric
+        card = self.own_card
+        if card is not None:
+            return card.metric
         return "harmful" if self.kind == "harmful" else "over_refusal"
 
 

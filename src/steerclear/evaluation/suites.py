@@ -11,7 +11,7 @@ from typing import Any
 
 from steerclear.data.files import read_objects
 from steerclear.errors import ConfigError, DataError
-from steerclear.evaluation.cards import PROMPT_METRICS, Card, card_files, load_card
+from steerclear.evaluation.cards import PROMPT_METRICS, Card, card_files
 from steerclear.evaluation.openings import Opening, opening_tags
 from steerclear.evaluation.options import SuiteOptions
 from steerclear.records import GROUP, KIND, Prompt, Row, sha256_of, to_dict, whole_prompt
@@ -32,7 +32,7 @@ def load_suite(options: SuiteOptions) -> list[Prompt]:
         DataError: a file is missing, empty, malformed or not the card's, a field is missing, an id occurs twice,
             ``benign_groups`` names a group that does not occur, or no unsafe answer has more than ``prefill_words`` words.
     """
-    card = None if options.card is None else load_card(options.card)
+    card = options.own_card
     if card is not None:
         _check_metric(card, PROMPT_METRICS, "prompts to answer")
     found = [_prompt(*at, options, card) for at in suite_objects(options, card)]
@@ -62,9 +62,9 @@ def load_rows(options: SuiteOptions) -> list[Row]:
         ConfigError: not a card, or the card's metric is another.
         DataError: a file is missing, malformed or not the card's, a field is missing, or an id occurs twice.
     """
-    if options.card is None:
+    card = options.own_card
+    if card is None:
         raise ConfigError(f"{options.name}: got a path, expected a card, which says where the reference answers are.")
-    card = load_card(options.card)
     _check_metric(card, ("perplexity", "win_rate"), "rows with answers")
     names = card.fields
     rows = []
