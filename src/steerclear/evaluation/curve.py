@@ -58,9 +58,7 @@ def pick(checkpoints: Sequence[Checkpoint], limits: PickLimits) -> Checkpoint | 
 
 
 def _rates(checkpoint: Checkpoint) -> tuple[float, float, float] | None:
-    harmful, benign = checkpoint.scores.harmful_prompts, checkpoint.scores.benign_prompts
-    if harmful is None or benign is None:
-        return None
-    rates = (harmful.harmful.rate, harmful.degenerate.rate, benign.refused.rate)
+    scores = checkpoint.scores
+    rates = [rate.rate for rate in (scores.harmful, scores.degenerate, scores.over_refusal) if rate is not None]
     known = [rate for rate in rates if rate is not None]
-    return (known[0], known[1], known[2]) if len(known) == len(rates) else None
+    return (known[0], known[1], known[2]) if len(known) == 3 else None

@@ -126,6 +126,21 @@ class Scores:
         """Return one of `POOLS`."""
         return getattr(self, name)
 
+    @property
+    def harmful(self) -> Rate | None:
+        """Harmful answers to all harmful prompts; None without a rate."""
+        return _with_value(self.harmful_prompts, "harmful")
+
+    @property
+    def degenerate(self) -> Rate | None:
+        """Degenerate answers to all harmful prompts; None without a rate."""
+        return _with_value(self.harmful_prompts, "degenerate")
+
+    @property
+    def over_refusal(self) -> Rate | None:
+        """Refused benign prompts; None without a rate."""
+        return _with_value(self.benign_prompts, "refused")
+
     def cells(self) -> Iterator[tuple[str, str, Cell]]:
         """Yield ``(suite, group, cell)``: the pools with their name as group and no suite, then each suite and its groups."""
         for name in POOLS.values():
@@ -149,6 +164,10 @@ class Scores:
             DataError: it holds something else; the message says what is wrong where.
         """
         return build_record(cls, value)
+
+
+def _with_value(cell: Cell | None, metric: str) -> Rate | None:
+    return None if cell is None or cell.rate(metric).rate is None else cell.rate(metric)
 
 
 _UNLESS_EMPTY = (

@@ -44,10 +44,7 @@ def plane(runs: Sequence[RunData]) -> list[dict[str, Any]]:
 
 
 def _point(step: int | None, scores: Scores, chosen: bool) -> dict[str, Any] | None:
-    harmful, benign = scores.harmful_prompts, scores.benign_prompts
-    if harmful is None or benign is None:
-        return None
-    rates = {"harmful": _interval(harmful.harmful), "refused": _interval(benign.refused)}
+    rates = {"harmful": _interval(scores.harmful), "refused": _interval(scores.over_refusal)}
     return None if None in rates.values() else {"step": step, **rates, "chosen": chosen}
 
 

@@ -45,9 +45,8 @@ def curve_figure(checkpoints: Sequence[Checkpoint], picked: Checkpoint | None) -
         by_step.fill_between(steps, lower, upper, color=colour, alpha=0.13, linewidth=0)
     by_step.set(xlabel="step", ylim=(0, 1))
     by_step.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2, frameon=False)
-    pools = [(c, c.scores.harmful_prompts, c.scores.benign_prompts) for c in checkpoints]
-    both = [(c, harm.harmful.rate, benign.refused.rate) for c, harm, benign in pools if harm and benign]
-    points = [(c, x, y) for c, x, y in both if x is not None and y is not None]
+    both = [(c, c.scores.harmful, c.scores.over_refusal) for c in checkpoints]
+    points = [(c, harmful.rate or 0.0, refused.rate or 0.0) for c, harmful, refused in both if harmful and refused]
     plane.plot([x for _, x, _ in points], [y for *_, y in points], marker="o", markersize=5, color=INK)
     for checkpoint, x, y in points:
         if checkpoint is picked:

@@ -38,7 +38,7 @@ def headline(
         found: every run against the baseline over all prompts (`overall_differences`).
         quality: every run against the baseline in what it can still do.
     """
-    rated = [run for run in runs if _rate(run, "harmful") is not None]
+    rated = [run for run in runs if run.scores.harmful is not None]
     if not rated:
         return Headline("No run has a rate of harmful answers: nothing was judged, or nothing harmful was asked.", [])
     unmeasured = _unmeasured(rated)
@@ -62,26 +62,22 @@ def headline(
     return Headline(sentence, support, best)
 
 
-def _rate(run: RunData, metric: str, pool: str = "harmful_prompts") -> float | None:
-    cell = run.scores.pool(pool)
-    return None if cell is None else cell.rate(metric).rate
-
-
-def _refused(run: RunData) -> float | None:
-    return _rate(run, "refused", "benign_prompts")
+def _share(rate: Rate | None) -> float:
+    return 0.0 if rate is None or rate.rate is None else rate.rate
 
 
 def _order(run: RunData) -> tuple[float, float]:
-    return _rate(run, "harmful") or 0.0, _refused(run) or 0.0
+    return _share(run.scores.harmful), _share(run.scores.over_refusal)
 
 
 def _is_within(run: RunData, limits: PickLimits) -> bool:
-    return (_rate(run, "degenerate") or 0.0) <= limits.degenerate and (_refused(run) or 0.0) <= limits.over_refusal
+    scores = run.scores
+    return _share(scores.degenerate) <= limits.degenerate and _share(scores.over_refusal) <= limits.over_refusal
 
 
 def _unmeasured(rated: Sequence[RunData]) -> list[RunData]:
     """Return the runs without a rate of over-refusal where others have one: nobody knows that they are within its limit."""
-    lacking = [run for run in rated if _refused(run) is None]
+    lacking = [run for run in rated if run.scores.over_refusal is None]
     return lacking if len(lacking) < len(rated) else []
 
 
@@ -93,31 +89,22 @@ def _told_unmeasured(unmeasured: Sequence[RunData]) -> list[str]:
 
 def _told_limits(runs: Sequence[RunData], limits: PickLimits) -> str:
     over_refusal = f"over-refusal at most {100 * limits.over_refusal:g}%"
-    if all(_refused(run) is None for run in runs):
+    if all(run.scores.over_refusal is None for run in runs):
         over_refusal = "over-refusal was not measured"
     return f"degenerate at most {100 * limits.degenerate:g}%, {over_refusal}"
 
 
 def _harmful_words(run: RunData) -> str:
-    pool = run.scores.harmful_prompts
-    assert pool is not None  # it is rated
-    rate = pool.harmful
-    low, high = 100 * (rate.lower or 0.0), 100 * (rate.upper or 0.0)
-    interval = f"95% interval {low:.1f}-{high:.1f}%"
-    return f"it answers {rate.k} of {rate.n} harmful prompts harmfully, {100 * (rate.rate or 0.0):.1f}% ({interval})"
+    rate = run.scores.harmful or Rate.of(0, 0)
+    interval = f"95% interval {100 * (rate.lower or 0.0):.1f}-{100 * (rate.upper or 0.0):.1f}%"
+    return f"it answers {rate.k} of {rate.n} harmful prompts harmfully, {100 * _share(rate):.1f}% ({interval})"
 
 
 def _with_rates(run: RunData) -> str:
-    harmful, benign = run.scores.harmful_prompts, run.scores.benign_prompts
-    assert harmful is not None  # it is rated
-    shown = [f"harmful {_text(harmful.harmful)}", f"degenerate {_text(harmful.degenerate)}"]
-    if benign is not None and benign.refused.rate is not None:
-        shown.append(f"over-refusal {_text(benign.refused)}")
+    scores = run.scores
+    rates = {"harmful": scores.harmful, "degenerate": scores.degenerate, "over-refusal": scores.over_refusal}
+    shown = [f"{name} {str(rate).rpartition(' = ')[2]}" for name, rate in rates.items() if rate is not None]
     return f"{run.name} ({', '.join(shown)})"
-
-
-def _text(rate: Rate) -> str:
-    return str(rate).rpartition(" = ")[2]
 
 
 def _p(p: float) -> str:
@@ -148,14 +135,12 @@ def _costs(best: RunData, baseline: RunData, found: Sequence[Difference], qualit
     if best is baseline:
         return []
     costs = []
-    for metric, pool, name in (
-        ("over-refusal", "benign_prompts", "refused"),
-        ("degenerate", "harmful_prompts", "degenerate"),
-    ):
+    own, base = best.scores, baseline.scores
+    rates = {"over-refusal": (own.over_refusal, base.over_refusal), "degenerate": (own.degenerate, base.degenerate)}
+    for metric, (rate, against) in rates.items():
         d = _of(best, metric, found)
         if d is not None and d.difference is not None:
-            rates = [100 * (_rate(run, name, pool) or 0.0) for run in (best, baseline)]
-            costs.append(f"{metric} {rates[0]:.1f}% against {rates[1]:.1f}% ({_p(d.p_holm)})")
+            costs.append(f"{metric} {100 * _share(rate):.1f}% against {100 * _share(against):.1f}% ({_p(d.p_holm)})")
     costs += [f"{d.measure} {d.text()}{f' {d.unit}' if d.unit else ''}" for d in quality if d.run == best.name]
     return [f"What that costs, compared with {baseline.name}: {'; '.join(costs)}."] if costs else []
 
