@@ -119,13 +119,13 @@ class House:
 
         return max((chain(name, ()) for name in self.modules), key=len)
 
-    def whole_recipes(self) -> list[str]:
+    def whole_recipes(self, kinds: tuple[str, ...] = WHOLE_RECIPES) -> list[str]:
         """Return ``module.function(parameter)`` of the parameters that take a whole recipe."""
         found = []
         for name, function in self._functions():
             for argument in _arguments(function):
                 hint = "" if argument.annotation is None else ast.unparse(argument.annotation).strip("'\"")
-                if hint in WHOLE_RECIPES:
+                if hint.removesuffix(" | str | Path | None") in kinds:
                     found.append(f"{name}.{function.name}({argument.arg})")
         return found
 

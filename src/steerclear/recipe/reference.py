@@ -162,7 +162,7 @@ def _training() -> Schema:
             for name in vars(base).get("__annotations__", {})
         }
         for field in dataclasses.fields(config):
-            if (field.name in own or field.name in defaults) and field.name not in properties:
+            if field.init and (field.name in own or field.name in defaults) and field.name not in properties:
                 default = defaults.get(field.name, None if field.default is dataclasses.MISSING else field.default)
                 about = " ".join(str(field.metadata.get("help", "")).split())
                 properties[field.name] = {"description": about, "default": default}
