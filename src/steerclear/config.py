@@ -294,7 +294,7 @@ def _named(hint: Any, value: Any, where: str, rename: Callable[[Any, Mapping[str
 def _marked_hints(kind: Any) -> dict[str, Any]:
     """Return the types of a dataclass's fields with their marks, by old names too."""
     hints = typing.get_type_hints(kind, include_extras=True)
-    return hints | {old: hints[new] for old, new in getattr(kind, "RENAMED", {}).items()}
+    return hints | {old: hints.get(new) for old, new in getattr(kind, "RENAMED", {}).items()}
 
 
 def _is_union(hint: Any) -> bool:

@@ -31,6 +31,14 @@ def test_yaml_and_overrides(tmp_path: Path) -> None:
         assert load_recipe([file, "--guard", "null"]).collapse is None
 
 
+def test_arguments_of_the_trainer(tmp_path: Path) -> None:
+    for key in ("anchor_weight", "kl_weight"):
+        file = written(tmp_path, MODEL | {"training": {key: 1}})
+        assert load_recipe([file]).setup.arguments == {"kl_weight": 1}
+        for other in ("anchor_weight", "kl_weight"):
+            assert load_recipe([file, f"--training.{other}", "2"]).setup.arguments == {"kl_weight": 2}
+
+
 def test_variants(tmp_path: Path) -> None:
     tree = MODEL | {"guard": {"factor": 0.1}, "variants": {"a": {}, "b": {"collapse": {"factor": 0.2}}}}
     recipes = variants_of(load_tree([written(tmp_path, tree), "--variants.c.guard.factor", "0.3"], Recipe))

@@ -6,16 +6,16 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from steerclear.attacks.options import EvaluationSection
-from steerclear.config import build, check_kind, load_tree
+from steerclear.config import PartOf, build, check_kind, load_tree
 from steerclear.data.options import DataOptions
 from steerclear.errors import ConfigError
 from steerclear.generation.options import ModelOptions
 from steerclear.harvest.options import HarvestOptions
 from steerclear.store.runs import RunFolder
-from steerclear.training.options import LoraOptions, TrainingSetup
+from steerclear.training.options import LoraOptions, TrainerArguments, TrainingSetup
 
 KIND = "harvest"
 
@@ -34,7 +34,7 @@ class HarvestRecipe:
     """``harvest``: tells this recipe from one that trains."""
     data: DataOptions = field(default_factory=DataOptions)
     """Benign rows of the plain fine-tuning, and the template of all prompts. Without ``benign`` the model answers as it is."""
-    training: dict[str, Any] = field(default_factory=dict)
+    training: Annotated[dict[str, Any], PartOf(TrainerArguments)] = field(default_factory=dict)
     """Arguments of the plain fine-tuning, as in a recipe that trains."""
     lora: LoraOptions | None = field(default_factory=LoraOptions)
     """``null`` trains all weights."""

@@ -22,7 +22,7 @@ from steerclear.data.options import DataOptions
 from steerclear.errors import ConfigError
 from steerclear.generation.options import ModelOptions
 from steerclear.recipe.axes import axes_of, check_seeds, combinations, name_of
-from steerclear.training.options import CollapseOptions, LoraOptions, RecoveryOptions, TrainingSetup
+from steerclear.training.options import CollapseOptions, LoraOptions, RecoveryOptions, TrainerArguments, TrainingSetup
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +33,7 @@ class Recipe:
     """The run's folder."""
     model: ModelOptions
     data: DataOptions = field(default_factory=DataOptions)
-    training: dict[str, Any] = field(default_factory=dict)
+    training: Annotated[dict[str, Any], PartOf(TrainerArguments)] = field(default_factory=dict)
     """Arguments of `steerclear.SteerClearConfig`, which are those of trl.SFTConfig and the avoidance term's; with ``objective:
     kto`` those of `steerclear.training.kto.KtoBaselineConfig`."""
     lora: LoraOptions | None = field(default_factory=LoraOptions)

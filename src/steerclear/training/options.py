@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from steerclear.config import Tree, raise_all, to_tree, with_new_names
 from steerclear.data.options import DataOptions
@@ -16,6 +16,13 @@ ACTIONS = ("stop", "lower")
 
 RENAMED_ARGUMENTS = {"anchor_weight": "kl_weight", "added_share": "extra_share"}
 """Old name of an argument of the trainer -> its name. Recipes may have the old one, and hashes always have it."""
+
+
+@dataclass(frozen=True)
+class TrainerArguments:
+    """Marks mappings of the trainer's arguments, as ``PartOf(TrainerArguments)``, for their old names."""
+
+    RENAMED: ClassVar[dict[str, str]] = RENAMED_ARGUMENTS
 
 
 @dataclass(frozen=True, kw_only=True)
