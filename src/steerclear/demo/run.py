@@ -29,6 +29,7 @@ from steerclear.generation.answers import finished, generate
 from steerclear.generation.options import GenerationOptions
 from steerclear.generation.weights import load_base, load_tokenizer
 from steerclear.records import Generation, Prompt, Row, Verdict, sha256_of, write_json, write_jsonl, write_text
+from steerclear.training.options import arguments_for_hashes
 
 BASE = "base"
 """Name of the model before fine-tuning in files and tables."""
@@ -154,7 +155,7 @@ def _determined_by(options: DemoOptions) -> dict[str, Any]:
         "unsafe_rows": options.unsafe_rows,
         "lookalike_rows": options.lookalike_rows,
         "base": dataclasses.asdict(_base_options(options)),
-        "methods": {name: dict(method.settings) for name, method in METHODS.items()},
+        "methods": {name: arguments_for_hashes(dict(method.settings)) for name, method in METHODS.items()},
         "steps": options.steps,
         "judge": NAME,
         "recovery": dataclasses.asdict(RECOVERY),
