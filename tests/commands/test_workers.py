@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ import torch
 
 import steerclear.store.executor as module
 from steerclear.errors import ConfigError, StorageError
-from steerclear.store.executor import WORKER, worker_number, workers
+from steerclear.store.executor import WORKER, local_executor, worker_number, workers
 
 LINGER = """
 import os, sys, time
@@ -152,3 +153,27 @@ with module.workers([], 3, Path(sys.argv[1]), print):
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     until(lambda: not any(map(is_alive, left)), seconds=5)
+
+
+@dataclass
+class HelpJob:
+    """Prints help into a file."""
+
+    log_file: Path
+    words: list[str] = field(default_factory=lambda: ["--help"])
+    gpus: int = 0
+    status: int | None = None
+
+    def ended(self, status: int) -> None:
+        self.status = status
+
+
+def test_a_job_that_cannot_be_started_leaves_its_place_to_the_next(tmp_path: Path) -> None:
+    bad, good = HelpJob(tmp_path), HelpJob(tmp_path / "job.log")  # a folder is no file to write to
+    with local_executor(1) as executor:
+        first, second = executor.submit(bad), executor.submit(good)
+        with pytest.raises(StorageError, match="cannot be started"):
+            first.result(timeout=60)
+        second.result(timeout=60)
+    assert (bad.status, good.status) == (None, 0)
+    assert "Usage:" in good.log_file.read_text()

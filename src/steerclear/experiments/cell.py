@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import glob
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -91,11 +92,16 @@ def _set_aside_other_answers(cell: Cell) -> None:
             answers.replace(aside / answers.name)
     attacks = _asked_by_attacks(cell)
     for name in _changed(before, attacks):
-        aside = cell.folder / "earlier" / before[name]
-        if (cell.folder / name).is_dir():
-            aside.parent.mkdir(parents=True, exist_ok=True)
-            (cell.folder / name).replace(aside)
+        set_aside(cell.folder / name, cell.folder / "earlier" / before[name])
     write_json(file, before | now | attacks)
+
+
+def set_aside(folder: Path, aside: Path) -> None:
+    """Move a folder, if there is one, to ``aside``, in place of an older one: what bears the same hash answers the same."""
+    if folder.is_dir():
+        shutil.rmtree(aside, ignore_errors=True)
+        aside.parent.mkdir(parents=True, exist_ok=True)
+        folder.replace(aside)
 
 
 def _changed(before: dict[str, str], now: dict[str, str]) -> list[str]:

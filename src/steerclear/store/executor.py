@@ -150,13 +150,15 @@ class _LocalExecutor:
 
     def _run(self, job: Job) -> None:
         place = self._places.get()
-        process = start(job.words, job.log_file, device_environment(place, self._threads, job.gpus))
-        self._running.add(process)
-        if self._ending:
-            process.kill()
-        status = wait_for(process)
-        self._running.discard(process)
-        self._places.put(place)
+        try:
+            process = start(job.words, job.log_file, device_environment(place, self._threads, job.gpus))
+            self._running.add(process)
+            if self._ending:
+                process.kill()
+            status = wait_for(process)
+            self._running.discard(process)
+        finally:
+            self._places.put(place)
         if not self._ending:
             job.ended(status)
 
