@@ -21,6 +21,11 @@ class Cycle:
     share: float
     """Share of a step's rows. At 0, or without rows, none is drawn."""
 
+    @property
+    def setting(self) -> str:
+        """The setting that has the share. Extra rows keep the name "added" here, as the order of their draws hangs on it."""
+        return f"{'extra' if self.name == 'added' else self.name}_share"
+
 
 def nested_subset(rows: Sequence[Row], count: int, seed: int) -> list[Row]:
     """Return ``count`` rows in an order that depends on the seed and each row's id alone.
@@ -105,10 +110,10 @@ def _rows_of_cycles(cycles: Sequence[Cycle], rows_per_step: int) -> list[int]:
     counts = []
     for cycle in cycles:
         if cycle.share < 0:
-            raise ConfigError(f"{cycle.name}_share: got {cycle.share}, allowed: 0 or more.")
+            raise ConfigError(f"{cycle.setting}: got {cycle.share}, allowed: 0 or more.")
         counts.append(max(1, round(cycle.share * rows_per_step)) if cycle.rows and cycle.share else 0)
     if sum(counts) >= rows_per_step:
-        shares = ", ".join(f"{cycle.name}_share {cycle.share}" for cycle in cycles)
+        shares = ", ".join(f"{cycle.setting} {cycle.share}" for cycle in cycles)
         raise ConfigError(
             f"{shares}: together {sum(counts)} of the {rows_per_step} rows of a step, which leaves no room for benign ones. "
             "Lower a share or use more rows per step."
