@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from steerclear.data import signed_labels
-from steerclear.data.chat import end_ids, row_text, special_texts
+from steerclear.data.chat import control_tokens, end_ids, row_text
 from steerclear.errors import ConfigError, DataError, one_of
 from steerclear.records import Messages
 
@@ -214,5 +214,5 @@ def _without_end(tokenizer: Any, said: str) -> str:
 
 def _controls(tokenizer: Any, text: str) -> int:
     """Return how many control tokens a text spells."""
-    texts = [re.escape(special) for special in special_texts(tokenizer)]
-    return len(re.findall("|".join(texts), text)) if texts else 0
+    tokens = control_tokens(tokenizer)
+    return len(tokens.findall(text)) if tokens else 0
