@@ -15,32 +15,10 @@ from steerclear.recipe.sweep import KIND, CellPlan, LaunchOptions, SweepRecipe, 
 from steerclear.recipe.train import Recipe
 from steerclear.records import sha256_of, sha256_of_file, write_json, write_text
 from steerclear.store.runs import RECORD, model_fingerprint
-from steerclear.store.status import DONE, Status, read_status, settle
+from steerclear.store.status import DONE, CellJob, Status, read_status
 from steerclear.training.defaults import NO_EFFECT_ON_RESULTS
 from steerclear.training.options import arguments_for_hashes
 from steerclear.training.train import ALGORITHM, check_recipe
-
-
-@dataclass(frozen=True)
-class CellJob:
-    """A cell as a job of a process of its own: nothing that it does (memory that runs out, a crash) reaches another one."""
-
-    folder: Path
-    gpus: int
-
-    @property
-    def words(self) -> list[str]:
-        """Its command line."""
-        return ["cell", str(self.folder)]
-
-    @property
-    def log_file(self) -> Path:
-        """Gets what it prints."""
-        return self.folder / "cell.log"
-
-    def ended(self, status: int) -> None:
-        """Say in the cell's status how its process ended, where it could not say that itself."""
-        settle(self.folder, status)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -75,6 +75,31 @@ def settle(folder: Path, exit_status: int) -> None:
     write_status(folder, replace(status, stage=FAILED, failed_in=status.stage, error=error))
 
 
+@dataclass(frozen=True)
+class CellJob:
+    """A cell as a job of a process of its own: nothing that it does (memory that runs out, a crash) reaches another one.
+
+    It stands here and not with the cells, as a Ray task reads it and should import nothing that trains.
+    """
+
+    folder: Path
+    gpus: int
+
+    @property
+    def words(self) -> list[str]:
+        """Its command line."""
+        return ["cell", str(self.folder)]
+
+    @property
+    def log_file(self) -> Path:
+        """Gets what it prints."""
+        return self.folder / "cell.log"
+
+    def ended(self, status: int) -> None:
+        """Say in the cell's status how its process ended, where it could not say that itself."""
+        settle(self.folder, status)
+
+
 def explain(error: Exception) -> str:
     """Return why a cell failed, for a table: what happened, and what to do where that is known."""
     if isinstance(error, SteerClearError):
