@@ -256,15 +256,16 @@ def new_names(kind: type, tree: Mapping[str, Any]) -> Tree:
 
 def old_names(kind: type, tree: Mapping[str, Any]) -> Tree:
     """Return a part of a tree with old names of renamed keys, for hashes: what `identity_tree` is for what is built."""
-    return _named(kind, tree, "", _with_old_names)
+    return _named(kind, tree, "", lambda part, own, _: with_old_names(own, getattr(part, "RENAMED", {})))
 
 
 def _with_new_names(kind: type, tree: Mapping[str, Any], where: str, problems: list[str]) -> Tree:
     return with_new_names(tree, getattr(kind, "RENAMED", {}), where, problems)
 
 
-def _with_old_names(kind: type, tree: Mapping[str, Any], where: str) -> Tree:  # noqa: ARG001
-    old = {new: old for old, new in getattr(kind, "RENAMED", {}).items()}
+def with_old_names(tree: Mapping[str, Any], renamed: Mapping[str, str]) -> Tree:
+    """Return a tree with its own keys by their old names: the way back from `with_new_names`."""
+    old = {new: old for old, new in renamed.items()}
     return {old.get(key, key): value for key, value in tree.items()}
 
 
@@ -429,11 +430,8 @@ def load_tree(arguments: Sequence[str], kind: type | None = None) -> Tree:
 def identity_tree(value: Any) -> Any:
     """Return a dataclass as `to_tree` does, but with old names of renamed keys: for hashes, which a new name must not change."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        old_names = {new: old for old, new in getattr(value, "RENAMED", {}).items()}
-        return {
-            old_names.get(field.name, field.name): identity_tree(getattr(value, field.name))
-            for field in dataclasses.fields(value)
-        }
+        tree = {field.name: identity_tree(getattr(value, field.name)) for field in dataclasses.fields(value)}
+        return with_old_names(tree, getattr(value, "RENAMED", {}))
     if isinstance(value, list | tuple):
         return [identity_tree(item) for item in value]
     return {key: identity_tree(item) for key, item in value.items()} if isinstance(value, dict) else value

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
-from steerclear.config import Tree, raise_all, to_tree, with_new_names
+from steerclear.config import Tree, raise_all, to_tree, with_new_names, with_old_names
 from steerclear.data.options import DataOptions
 from steerclear.errors import ConfigError, one_of
 from steerclear.generation.options import GenerationOptions, ModelOptions
@@ -156,5 +156,4 @@ class TrainingSetup:
 
 def arguments_for_hashes(arguments: dict[str, Any]) -> dict[str, Any]:
     """Return arguments of the trainer by the names that they have in hashes, which a new name must not change."""
-    old_names = {new: old for old, new in RENAMED_ARGUMENTS.items()}
-    return {old_names.get(name, name): value for name, value in arguments.items()}
+    return with_old_names(arguments, RENAMED_ARGUMENTS)
