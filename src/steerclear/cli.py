@@ -181,7 +181,7 @@ def evaluate(
     conditions = [parse(text) for text in require or ()]
     recipe = load_recipe(context.args)
     evaluated = api.evaluate(recipe, checkpoints=checkpoint or ["final"], log=log)
-    runs, failed = list(evaluated.models.values()), evaluated.failed
+    runs = list(evaluated.models.values())
     for run in runs:
         _print(terminal_scores(run.scores, f"{recipe.output} ({run.name})"))
     _print_runs(runs)
@@ -190,10 +190,9 @@ def evaluate(
         for outcome in check(run.scores, conditions):
             log(f"{run.name}: {'met' if outcome.met else 'NOT MET'}: {outcome.expression} (value {outcome.value})")
             met &= outcome.met
-    for name, error in failed.items():
-        log(f"failed: {name}: {error}")
-    if failed or not met:
-        raise typer.Exit(BAD_INPUT if failed and not runs else NOT_MET)
+    _tell_failures(evaluated.failed, NOT_MET if runs else BAD_INPUT)
+    if not met:
+        raise typer.Exit(NOT_MET)
 
 
 @app.command(cls=RecipeCommand, context_settings=RECIPE_COMMAND, epilog=RECIPE_HELP)
@@ -274,11 +273,11 @@ def _print_estimate(recipe: SweepRecipe, workers: int) -> None:
     _print(estimate_sweep(recipe, log, workers=workers))
 
 
-def _tell_failures(failed: dict[str, str]) -> None:
+def _tell_failures(failed: dict[str, str], status: int = NOT_MET) -> None:
     for name, error in failed.items():
         log(f"failed: {name}: {error}")
     if failed:
-        raise typer.Exit(NOT_MET)
+        raise typer.Exit(status)
 
 
 @app.command(context_settings=RECIPE_COMMAND, epilog=PAPER_HELP)
