@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from steerclear.config import Tree, build, check_kind, fill_inputs, load_yaml, merge, new_names, override, to_tree
-from steerclear.errors import ConfigError, Log
+from steerclear.errors import ConfigError, Log, quiet
 
 if TYPE_CHECKING:
     from steerclear.data.columns import ImportOptions
@@ -67,10 +67,6 @@ class Evaluated:
     """Name -> scores, and figures under attack."""
     failed: dict[str, str]
     """Name -> why it could not be done."""
-
-
-def quiet(_: str) -> None:
-    """Take a line of progress and show it to nobody."""
 
 
 def recipe_of(kind: type[Kind], name: str, recipe: Any, settings: Mapping[str, Any]) -> Kind:

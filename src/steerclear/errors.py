@@ -9,6 +9,10 @@ Log = Callable[[str], None]
 """Takes one line for the user. It holds nothing of a row's text."""
 
 
+def quiet(_: str) -> None:
+    """Take a line and show it to nobody."""
+
+
 class SteerClearError(ValueError):
     """Base of every error that a user can cause and mend. The command line prints it without a traceback."""
 

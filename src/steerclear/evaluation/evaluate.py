@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from steerclear.config import dump_yaml, to_tree
 from steerclear.data.templates import begin_answer, render_prompt
-from steerclear.errors import Log
+from steerclear.errors import Log, quiet
 from steerclear.evaluation.cards import PROMPT_METRICS
 from steerclear.evaluation.multiple_choice import check_documents
 from steerclear.evaluation.options import EvaluationOptions, SuiteOptions
@@ -57,7 +57,7 @@ def evaluate_model(
     *,
     template: str,
     max_length: int | None = None,
-    stage: Stage = lambda _: None,
+    stage: Stage = quiet,
 ) -> Scores:
     """Evaluate one model into a folder: generations, verdicts, second-opinions, quality, and the scores with their options.
 

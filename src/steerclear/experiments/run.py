@@ -15,7 +15,7 @@ from steerclear.attacks.attack import attack_fingerprints, attack_model, check_a
 from steerclear.attacks.behaviors import all_prompts
 from steerclear.attacks.figures import AttackFigures
 from steerclear.attacks.options import AttacksOptions
-from steerclear.errors import ConfigError, Log, SteerClearError
+from steerclear.errors import ConfigError, Log, SteerClearError, quiet
 from steerclear.evaluation.evaluate import Stage, check_suites, evaluate_model, while_training
 from steerclear.evaluation.scores import Scores, headline
 from steerclear.evaluation.suites import prompt_hashes
@@ -37,7 +37,7 @@ class Run:
     """A recipe at work."""
 
     recipe: Recipe
-    log: Log = field(default=lambda _: None, compare=False)
+    log: Log = field(default=quiet, compare=False)
     """Gets one line about each thing the user should know."""
 
     @property
@@ -180,7 +180,7 @@ class Run:
         """Return what ``--checkpoint`` names; see `steerclear.evaluation.targets.targets_of`."""
         return targets_of(self.recipe.model, self.output, checkpoints)
 
-    def evaluate(self, checkpoint: str = "final", stage: Stage = lambda _: None) -> Scores:
+    def evaluate(self, checkpoint: str = "final", stage: Stage = quiet) -> Scores:
         """Attack and evaluate one model and return its scores; see `evaluate_all`.
 
         Args:
@@ -219,9 +219,7 @@ class Run:
         target = EvalTarget(name=folder, model=model_in(self.recipe.model, folder), folder=results)
         return self._evaluate_target(target, self._all_judges())
 
-    def _evaluate_target(
-        self, target: EvalTarget, judges: tuple[Judges, Judges], stage: Stage = lambda _: None
-    ) -> Scores:
+    def _evaluate_target(self, target: EvalTarget, judges: tuple[Judges, Judges], stage: Stage = quiet) -> Scores:
         recipe = self.recipe
         model = open_target(target, recipe.evaluation.generation)
         if self.attacks is not None:  # first, as the scores say that the evaluation is whole
@@ -243,7 +241,7 @@ class Run:
         if trackers_in(self.recipe.training["report_to"]) and (step := run.step()) is not None:
             log_final_figures(training_arguments(self.recipe.setup), run.path, step, headline(scores))
 
-    def evaluate_model(self, model: Model, judges: Judges, folder: Path, stage: Stage = lambda _: None) -> Scores:
+    def evaluate_model(self, model: Model, judges: Judges, folder: Path, stage: Stage = quiet) -> Scores:
         """Evaluate an opened model into a folder; see `steerclear.evaluation.evaluate.evaluate_model`."""
         recipe = self.recipe
         max_length = None

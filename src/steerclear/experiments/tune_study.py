@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from steerclear.config import build
-from steerclear.errors import StorageError
+from steerclear.errors import StorageError, quiet
 from steerclear.experiments.trials import (
     COMPLETE,
     FAILED,
@@ -145,7 +145,7 @@ class SharedStudy:
         self._study.tell(trial.number, state=load_optuna().trial.TrialState.FAIL)
 
     def _alone(self) -> Any:
-        return alone(self._folder / "locks", lambda _: None)
+        return alone(self._folder / "locks", quiet)
 
     def _lock_file(self, number: int) -> Path:
         return self._folder / "locks" / f"{number:04d}.lock"

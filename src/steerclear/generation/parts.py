@@ -16,7 +16,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from steerclear.errors import ConfigError, StorageError
+from steerclear.errors import ConfigError, Log, StorageError, quiet
 from steerclear.generation.answers import check_identity, finished, identity_of, progress_bar
 from steerclear.generation.options import GenerationOptions
 from steerclear.records import Generation, Messages, Prompt, write_json
@@ -40,7 +40,7 @@ def answer_in_parts(
     part_size: int,
     shard: Shard | None = None,
     poll_s: float = 1.0,
-    log: Callable[[str], None] = lambda _: None,
+    log: Log = quiet,
     progress: bool = True,
 ) -> list[Generation] | None:
     """Answer the prompts together with all other processes that call this with the same arguments, and return all answers.
