@@ -255,17 +255,11 @@ def help_text(kind: str, width: int = 100) -> str:
 def page(whole: Schema) -> str:
     """Return the reference page."""
     parts = [_INTRODUCTION]
-    seen: set[str] = set()
     for kind, title in TITLES.items():
         rows = ["| setting | type | default | what it is | paper |", "|---|---|---|---|---|"]
         for setting in settings(whole, kind):
             top = setting.name.split(".")[0].removesuffix("[]")
-            if (
-                kind != "train"
-                and top in ("evaluation", "lora", "data", "training", "model")
-                and setting.name != top
-                and top in seen
-            ):
+            if kind != "train" and top in SHARED and setting.name != top:
                 continue
             paper = (
                 json.dumps(PAPER[setting.name], ensure_ascii=False) if kind == "train" and setting.name in PAPER else ""
@@ -278,8 +272,6 @@ def page(whole: Schema) -> str:
                 paper,
             )
             rows.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
-        if kind == "train":
-            seen = {setting.name.split(".")[0] for setting in settings(whole, kind)}
         parts.append(f"\n## {title}\n\n" + "\n".join(rows) + "\n")
     return "".join(parts)
 
